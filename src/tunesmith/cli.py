@@ -1,0 +1,247 @@
+"""The commands. Each reads its arguments, calls one room, and shows what came back; heavy imports wait until then."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tunesmith.errors import RecipeError, TunesmithError
+
+if TYPE_CHECKING:
+    from tunesmith.recipe.recipe import Recipe
+
+app = typer.Typer(
+    name="tunesmith",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Words = Annotated[
+    list[str] | None, typer.Argument(metavar="[RECIPE] [KEY=VALUE ...]", help="a recipe file; settings: train.epochs=2")
+]
+Task = Annotated[str | None, typer.Option("--task", help="what is learned; see `tunesmith tasks`")]
+Model = Annotated[str | None, typer.Option("--model", help="hub name, folder, file, or package:NAME/path")]
+Data = Annotated[str | None, typer.Option("--data", help="file, folder, glob, package:NAME/path or data set name")]
+Method = Annotated[str | None, typer.Option("--method", help="what of the model learns; see `tunesmith methods`")]
+Output = Annotated[str | None, typer.Option("--output", help="the run folder; else a new one in runs/")]
+Settings = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE ...]", help="settings such as data.columns.text=review")
+]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder that `tunesmith fit` wrote")]
+AsJson = Annotated[bool, typer.Option("--json", help="machine-readable: JSON and nothing else on standard output")]
+
+
+@app.callback(invoke_without_command=True)
+def _tunesmith(version: Annotated[bool, typer.Option("--version", help="print the version and leave")] = False) -> None:
+    """Fine-tune a pretrained model on your data, with proof of what it gained and what it cost."""
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(installed("tunesmith"))
+        raise typer.Exit
+
+
+@app.command()
+def fit(
+    words: Words = None,
+    task: Task = None,
+    model: Model = None,
+    data: Data = None,
+    method: Method = None,
+    output: Output = None,
+) -> None:
+    """Fine-tune: from a recipe file, from options alone, or from both (the command line wins)."""
+    recipe = _recipe(words, task=task, model=model, data=data, method=method, output=output)
+    from tunesmith.progress import Progress
+    from tunesmith.run.fit import fit as run_fit
+    from tunesmith.terminal import show_run
+
+    with Progress() as progress:
+        run = run_fit(recipe, None, progress)
+    show_run(run)
+
+
+@app.command()
+def resume(run: RunFolder) -> None:
+    """Go on with an interrupted run, exactly as if it had not stopped."""
+    from tunesmith.progress import Progress
+    from tunesmith.run.fit import resume as run_resume
+    from tunesmith.terminal import show_run
+
+    with Progress() as progress:
+        done = run_resume(run, progress)
+    show_run(done)
+
+
+@app.command()
+def check(
+    words: Words = None,
+    task: Task = None,
+    model: Model = None,
+    data: Data = None,
+    method: Method = None,
+    output: Output = None,
+) -> None:
+    """Read recipe, data and model and try everything in seconds, without training."""
+    recipe = _recipe(words, task=task, model=model, data=data, method=method, output=output)
+    from tunesmith.run.preflight import check as preflight
+
+    found = preflight(recipe)
+    typer.echo("\n".join(found.lines()))
+    if not found.ok:
+        raise typer.Exit(2)
+
+
+@app.command()
+def inspect(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="file, folder, glob, package:NAME/path or data set")],
+    settings: Settings = None,
+    model: Model = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what is in the data: rows, classes, lengths, duplicates, leaks, and what would be done about each."""
+    from tunesmith.cli_data import look, work_folder
+
+    with work_folder() as work:
+        found = look(data, model, settings or [], work)
+    text = json.dumps(found.as_dict(), ensure_ascii=False, indent=1) if as_json else "\n".join(found.lines())
+    typer.echo(text)
+
+
+@app.command()
+def init(
+    task: Annotated[str, typer.Argument(help="what is learned; see `tunesmith tasks`")] = "text_classification",
+    model: Model = None,
+    data: Data = None,
+    method: Method = None,
+    output: Annotated[Path | None, typer.Option("--output", help="the recipe file to write; else print it")] = None,
+) -> None:
+    """Write a commented recipe for a task: every option with its default and meaning."""
+    from tunesmith.recipe.starter import starter
+
+    defaults = ("sentence-transformers/all-MiniLM-L6-v2", "reviews.csv")
+    text = starter(task, model or defaults[0], data or defaults[1], method or "lora")
+    if output is None:
+        typer.echo(text, nl=False)
+    elif output.exists():
+        raise RecipeError(f"{output} exists already; name another file, or remove it first")
+    else:
+        output.write_text(text, encoding="utf-8")
+        typer.echo(f"wrote {output}; check it with: tunesmith check {output}")
+
+
+@app.command()
+def evaluate(
+    run: RunFolder,
+    data: Annotated[str, typer.Option("--data", help="labelled file, folder, glob, package:NAME/path or data set")],
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score a finished run on new labelled data."""
+    from tunesmith.cli_data import work_folder
+    from tunesmith.deploy.evaluation import evaluate_run
+    from tunesmith.terminal import evaluation_lines
+
+    with work_folder() as work:
+        found = evaluate_run(run, data, work, settings or [])
+    typer.echo(json.dumps(found.as_dict(), ensure_ascii=False) if as_json else "\n".join(evaluation_lines(found)))
+
+
+@app.command()
+def predict(
+    run: RunFolder,
+    texts: Annotated[
+        list[str] | None, typer.Argument(metavar="[TEXT ...]", help="else lines on standard input")
+    ] = None,
+    file: Annotated[str | None, typer.Option("--file", help="a data file whose rows are answered")] = None,
+    as_json: AsJson = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", help="write the answers to this file as JSON lines")
+    ] = None,
+) -> None:
+    """Answer texts with a finished run's model: given here, in a file, or on standard input."""
+    from tunesmith.cli_data import sink_for, texts_to_answer, work_folder
+    from tunesmith.deploy.evaluation import answers
+    from tunesmith.deploy.predictor import Predictor
+    from tunesmith.terminal import answer_line
+
+    predictor = Predictor(run)
+    form = json_line if as_json or output is not None else answer_line
+    with work_folder() as work, sink_for(output) as sink:
+        for answer in answers(predictor, texts_to_answer(run, texts or [], file, settings or [], work)):
+            sink.write(form(answer) + "\n")
+
+
+@app.command()
+def report(run: RunFolder) -> None:
+    """Write the run's report.html anew and print its path."""
+    from tunesmith.run.report import write_report
+
+    typer.echo(write_report(run))
+
+
+@app.command()
+def methods(name: Annotated[str | None, typer.Argument(help="show this method's page")] = None) -> None:
+    """List the methods: what of a model can learn; with a NAME, its whole page."""
+    from tunesmith.methods.base import registry
+    from tunesmith.terminal import show_plugins
+
+    show_plugins(registry, name)
+
+
+@app.command()
+def tasks(name: Annotated[str | None, typer.Argument(help="show this task's page")] = None) -> None:
+    """List the tasks: what can be learned; with a NAME, its whole page."""
+    from tunesmith.tasks.base import registry
+    from tunesmith.terminal import show_plugins
+
+    show_plugins(registry, name)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of recipes, for editors."""
+    from tunesmith.recipe.schema import json_schema
+
+    typer.echo(json.dumps(json_schema(), indent=1, ensure_ascii=False))
+
+
+def json_line(answer: dict[str, Any]) -> str:
+    """One answer as a line of JSON."""
+    return json.dumps(answer, ensure_ascii=False)
+
+
+def _recipe(words: list[str] | None, **flags: str | None) -> Recipe:
+    """The recipe that the command line means: the file if one is named, the options, then the dotted settings."""
+    from tunesmith.recipe.recipe import Recipe
+
+    given = list(words or [])
+    file = given.pop(0) if given and ("=" not in given[0] or Path(given[0]).is_file()) else None
+    places = {"data": "data.path"}
+    options = [f"{places.get(key, key)}={value}" for key, value in flags.items() if value is not None]
+    return Recipe.read(file, *options, *given)
+
+
+def main() -> None:
+    """Run a command; faults end in one readable block and their exit code, never in a traceback."""
+    from tunesmith.terminal import show_crash, show_fault
+
+    if not sys.warnoptions and os.environ.get("TUNESMITH_DEBUG") != "1":
+        warnings.simplefilter("ignore", FutureWarning)  # notes of other libraries to their own developers
+    try:
+        app()
+    except TunesmithError as fault:
+        show_fault(fault)
+        sys.exit(fault.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as crash:
+        sys.exit(show_crash(crash))

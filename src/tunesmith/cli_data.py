@@ -1,0 +1,87 @@
+"""Data that a command reads for itself: a folder that goes away afterwards, and the rows that could not be used."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from tunesmith.errors import DiskError, RecipeError
+
+if TYPE_CHECKING:
+    from tunesmith.data.inspect import Inspection
+    from tunesmith.types import Example
+
+
+@contextmanager
+def work_folder() -> Iterator[Path]:
+    """A temporary folder to read data into. Rows that could not be used are kept beside it, and standard error says
+    where, also when the command fails."""
+    with tempfile.TemporaryDirectory(prefix="tunesmith-") as name:
+        try:
+            yield Path(name)
+        finally:
+            quarantine = Path(name) / "quarantine.jsonl"
+            raw = quarantine.read_bytes() if quarantine.is_file() else b""
+            if raw:
+                with tempfile.NamedTemporaryFile(prefix="tunesmith-unused-", suffix=".jsonl", delete=False) as file:
+                    file.write(raw)
+                rows = len(raw.splitlines())
+                sys.stderr.write(f"{rows:,} rows were not used; each stands with its reason in {file.name}\n")
+
+
+def look(data: str, model: str | None, settings: Sequence[str], work: Path) -> Inspection:
+    """Figures on the data. model: whose tokens are counted; without one, lengths are left out."""
+    from tunesmith.data.inspect import inspect
+    from tunesmith.data.load import load
+    from tunesmith.recipe.recipe import Recipe
+
+    task = [] if any(setting.startswith("task=") for setting in settings) else ["task=text_classification"]
+    recipe = Recipe.read(None, *task, f"model={model or 'none'}", f"data.path={data}", *settings)
+    lengths, longest = None, None
+    if model is not None:
+        from tunesmith.models.lengths import token_lengths
+        from tunesmith.models.source import locate
+
+        lengths, longest = token_lengths(locate(recipe.model.name, recipe.model.revision))
+    asked = getattr(recipe.task, "max_length", "auto")
+    dataset = load(recipe.data, work, inputs=recipe.task.text_columns)
+    return inspect(dataset, lengths, asked if isinstance(asked, int) else longest)
+
+
+def texts_to_answer(
+    run: Path, texts: Sequence[str], file: str | None, settings: Sequence[str], work: Path
+) -> Iterator[Example]:
+    """The examples that `tunesmith predict` is asked about: from a file, from the words given, or from standard input,
+    one a line."""
+    from tunesmith.types import Example
+
+    if file is not None and texts:
+        raise RecipeError("give texts or --file, not both")
+    if file is not None:
+        from tunesmith.deploy.evaluation import read_new
+
+        yield from read_new(run, file, work, settings)
+    elif texts:
+        yield from (Example({"text": text}) for text in texts)
+    elif sys.stdin.isatty():
+        raise RecipeError('give texts ("A lovely film."), --file FILE, or lines on standard input')
+    else:
+        lines = (line.rstrip("\r\n") for line in sys.stdin)
+        yield from (Example({"text": line}, file="standard input", line=n) for n, line in enumerate(lines, 1))
+
+
+@contextmanager
+def sink_for(output: Path | None) -> Iterator[TextIO]:
+    """Where answers are written: a file, made anew, or standard output. DiskError when the file cannot be written."""
+    if output is None:
+        yield sys.stdout
+        return
+    try:
+        with output.open("w", encoding="utf-8") as file:
+            yield file
+    except OSError as error:
+        raise DiskError(f"cannot write {output}: {error.strerror or error}") from error

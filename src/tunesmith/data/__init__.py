@@ -1,0 +1,1 @@
+"""A person's files to clean, split, countable examples on disk."""

@@ -1,0 +1,197 @@
+"""Which column is the text, which the label: as the recipe says, or by well-known names, or a question to the person.
+
+Names are compared without regard to case, outer blanks, and "-" or " " for "_". A column called `text` or `label` wins
+over all other known names; otherwise two candidates are an error, since a guess could train on the wrong one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tunesmith.data.options import DataOptions
+from tunesmith.errors import DataError, did_you_mean
+
+TEXT_FIRST = frozenset({"text", "文本"})
+_TEXT = (
+    "sentence review review_text content tweet tweet_text title body message comment comment_text document question "
+    "query utterance post headline abstract description article sms email snippet phrase passage texts sentences "
+    "内容 句子 评论 正文 标题 文章 摘要 问题 评价"
+)
+TEXT = frozenset(_TEXT.split())
+PAIRS = (
+    ("text", "text_pair"),
+    ("text_a", "text_b"),
+    ("text1", "text2"),
+    ("text_1", "text_2"),
+    ("sentence1", "sentence2"),
+    ("sentence_1", "sentence_2"),
+    ("sentence_a", "sentence_b"),
+    ("premise", "hypothesis"),
+    ("question1", "question2"),
+    ("question", "sentence"),
+    ("query", "document"),
+    ("query", "passage"),
+    ("句子1", "句子2"),
+    ("文本1", "文本2"),
+)
+LABEL_FIRST = frozenset({"label", "标签"})
+_LABEL = (
+    "labels category categories class class_name sentiment intent target tag tags topic polarity emotion gold_label "
+    "label_name 类别 分类 情感 类 意图 主题"
+)
+LABEL = frozenset(_LABEL.split())
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Which column of one table serves as what; inputs maps `text` (and `text_pair`) to the column's name."""
+
+    inputs: Mapping[str, str]
+    label: str | None
+    group: str | None
+    note: str = ""
+
+
+def folded(name: str) -> str:
+    """The name as it is compared: `" Review-Text "` is `review_text`."""
+    return "_".join(name.replace("-", " ").replace("_", " ").casefold().split())
+
+
+def is_known(name: str, options: DataOptions) -> bool:
+    """Whether a cell of a first row is a column's name, well known or given in the recipe."""
+    given = (*options.columns.model_dump().values(), options.split.group_by)
+    pairs = {one for pair in PAIRS for one in pair}
+    known = TEXT_FIRST | TEXT | LABEL_FIRST | LABEL | pairs | {folded(g) for g in given if g}
+    return folded(name) in known
+
+
+def choose(
+    columns: Sequence[str],
+    options: DataOptions,
+    *,
+    inputs: Sequence[str],
+    needs_label: bool,
+    needs_group: bool = True,
+    file: str,
+    sample: Sequence[Mapping[str, Any]] = (),
+    named: bool = True,
+) -> Chosen:
+    """The columns to use; DataError, listing what was found and how to say it, where that is not plain."""
+    look = _Look(columns, options, file, sample, named)
+    given = options.columns
+    if given.text_pair and "text_pair" not in inputs:
+        raise DataError("data.columns.text_pair is given, but this task takes one text: drop it.")
+    asked = {role: look.given(f"columns.{role}", getattr(given, role, None)) for role in inputs}
+    found = {role: column for role, column in asked.items() if column is not None}
+    label = look.given("columns.label", given.label, needed=needs_label)
+    group_key = "split.group_by" if options.split.group_by else "columns.group"
+    group = look.given(group_key, options.split.group_by or given.group, needed=needs_group)
+    note = ""
+    if not named and not found and label is None and needs_label:
+        found, label = look.by_values()
+        note = f"{file}: no header; {found['text']} is taken as text and {label} as label."
+    if "text" not in found:
+        found = look.texts(inputs, taken=[*found.values(), label, group]) | found
+    if label is None and (options.columns.label is None):
+        label = look.label(taken=[*found.values(), group], needed=needs_label)
+    look.all_different({**found, "label": label})
+    return Chosen({role: found[role] for role in inputs if role in found}, label, group, note)
+
+
+@dataclass(frozen=True)
+class _Look:
+    columns: Sequence[str]
+    options: DataOptions
+    file: str
+    sample: Sequence[Mapping[str, Any]]
+    named: bool
+
+    def given(self, key: str, name: str | None, *, needed: bool = True) -> str | None:
+        """A column that the recipe names: as it is, or else but for case and blanks."""
+        if name is None:
+            return None
+        near = [column for column in self.columns if column == name] or [
+            column for column in self.columns if folded(column) == folded(name)
+        ]
+        if len(near) == 1:
+            return near[0]
+        if not needed:
+            return None
+        hint = did_you_mean(name, self.columns)
+        raise DataError(f'{self.file}: data.{key} is "{name}", but there is no such column.{hint} {self.found()}')
+
+    def texts(self, inputs: Sequence[str], *, taken: Iterable[str | None]) -> dict[str, str]:
+        """The text column, or two where the names are those of a sentence pair and the task takes pairs."""
+        free = {folded(c): c for c in self.columns if c not in taken}
+        pairs = [pair for pair in PAIRS if pair[0] in free and pair[1] in free]
+        if len(pairs) == 1 and "text_pair" in inputs and self.options.columns.text_pair is None:
+            return {"text": free[pairs[0][0]], "text_pair": free[pairs[0][1]]}
+        names = [free[n] for n in free if n in TEXT_FIRST] or [free[n] for n in free if n in TEXT]
+        if len(names) == 1:
+            return {"text": names[0]}
+        if not self.named and len(self.columns) == 1:
+            return {"text": self.columns[0]}
+        if pairs and not names:
+            names = [free[name] for name in pairs[0]]
+        raise DataError(self.ask("text", names))
+
+    def label(self, *, taken: Iterable[str | None], needed: bool) -> str | None:
+        """The label column, None where there is none and none is needed."""
+        free = {folded(c): c for c in self.columns if c not in taken}
+        names = [free[n] for n in free if n in LABEL_FIRST] or [free[n] for n in free if n in LABEL]
+        if len(names) == 1:
+            return names[0]
+        if not needed:
+            return None
+        raise DataError(self.ask("label", names))
+
+    def by_values(self) -> tuple[dict[str, str], str]:
+        """Text and label of a file without header: two columns, of which one repeats few short values."""
+        if len(self.columns) == 2:
+            first, second = self.columns
+            for label, text in ((first, second), (second, first)):
+                labels = [str(values[label]).strip() for values in self.sample]
+                texts = [str(values[text]).strip() for values in self.sample]
+                few = 2 * len(set(labels)) <= len(labels) and 2 * len(set(labels)) <= len(set(texts))
+                if few and sum(map(len, labels)) < sum(map(len, texts)):
+                    return {"text": text}, label
+        raise DataError(
+            f"{self.file} has no header. Its columns are called {', '.join(self.columns)}, and it is not plain which "
+            f"is which. {self.found()} Say it, such as data.columns.text={self.columns[0]} and "
+            f"data.columns.label={self.columns[-1]}, or add a first line with names."
+        )
+
+    def all_different(self, roles: Mapping[str, str | None]) -> None:
+        """One column cannot be two things."""
+        used: dict[str, str] = {}
+        for role, column in roles.items():
+            if column is not None and used.setdefault(column, role) != role:
+                raise DataError(f'{self.file}: column "{column}" is to be both {used[column]} and {role}.')
+
+    def ask(self, role: str, names: Sequence[str]) -> str:
+        """The question to the person: none found, or more than one."""
+        known = "text, sentence, review" if role == "text" else "label, category, class"
+        what = (
+            f"more than one column could be the {role}: {', '.join(names)}."
+            if names
+            else f"no {role} column found (known names are {known} and the like)."
+        )
+        example = names[0] if names else "NAME"
+        strange = self.named and not any(is_known(column, self.options) for column in self.columns)
+        unsure = strange and self.options.header == "auto"
+        hint = " (or data.header=false, if the file has no header)" if unsure else ""
+        return f"{self.file}: {what} {self.found()} Say which it is: data.columns.{role}={example}{hint}"
+
+    def found(self) -> str:
+        """The columns with their first values."""
+        first = self.sample[0] if self.sample else {}
+        shown = [f'"{name}"' + (f" ({_short(first[name])})" if name in first else "") for name in self.columns[:30]]
+        more = f" and {len(self.columns) - 30} more" if len(self.columns) > 30 else ""
+        return f"Columns found, with their first values: {', '.join(shown)}{more}."
+
+
+def _short(value: Any) -> str:
+    text = " ".join(str(value)[:200].split())
+    return text if len(text) <= 30 else text[:29] + "…"

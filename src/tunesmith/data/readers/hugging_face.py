@@ -1,0 +1,106 @@
+"""A Hugging Face data set: a folder written by `save_to_disk`, or a name on the hub (`hf:NAME`, `hf:NAME/CONFIG`).
+
+The hub is asked only because the recipe names it; code from the hub is never run. Splits called train, validation (dev)
+and test become the parts; class numbers become their names where the data set knows them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tunesmith.data.options import DataOptions
+from tunesmith.data.parts import part_of
+from tunesmith.data.readers.base import Reader, Row, Table, peek
+from tunesmith.errors import DataError
+
+PREFIX = "hf:"
+
+
+class HuggingFace(Reader):
+    """Reads through the datasets library, memory-mapped."""
+
+    def recognises(self, path: Path) -> bool:
+        """A folder that `save_to_disk` wrote."""
+        return path.is_dir() and any((path / name).is_file() for name in ("dataset_dict.json", "dataset_info.json"))
+
+    def tables(self, path: Path, options: DataOptions, *, shown: str) -> Iterator[Table]:
+        """One table a split."""
+        splits = _splits(path, shown)
+        parts = {name: part_of(name) for name in splits}
+        if sum(part is not None for part in parts.values()) == 0 and len(splits) > 1:
+            raise DataError(f"{shown} has the splits {', '.join(splits)}; none is called train. Name one as a folder.")
+        left = [name for name in splits if parts[name] is None and len(splits) > 1]
+        notes = [f"{shown}: the splits {', '.join(left)} are not used."] if left else []
+        for name, rows_of in splits.items():
+            if name in left:
+                continue
+            sample, rows = peek(_rows(rows_of))
+            yield Table(
+                file=f"{shown}/{name}" if name else shown,
+                columns=tuple(rows_of.column_names),
+                rows=rows,
+                sample=sample,
+                part=parts[name] if len(splits) > 1 else None,
+                notes=notes,
+            )
+
+    def sha256(self, path: Path) -> str:
+        """Hash of the Arrow files of all splits."""
+        digest = hashlib.sha256()
+        for name, rows in sorted(_splits(path, str(path)).items()):
+            digest.update(name.encode())
+            for file in rows.cache_files:
+                with open(file["filename"], "rb") as stream:
+                    digest.update(hashlib.file_digest(stream, "sha256").digest())
+        return digest.hexdigest()
+
+
+def _splits(path: Path, shown: str) -> dict[str, Any]:
+    import datasets
+
+    try:
+        found = datasets.load_from_disk(str(path)) if path.is_dir() else _from_hub(shown)
+    except DataError:
+        raise
+    except Exception as error:  # the library raises many kinds; each of them means: this cannot be loaded
+        raise DataError(f"{shown} cannot be loaded by datasets: {type(error).__name__}: {error}") from error
+    if isinstance(found, datasets.DatasetDict):
+        return dict(found)
+    return {"": found}
+
+
+def _from_hub(shown: str) -> Any:
+    import datasets
+
+    name = shown.removeprefix(PREFIX)
+    owner, _, rest = name.partition("/")
+    repository, _, config = rest.partition("/")
+    return datasets.load_dataset(f"{owner}/{repository}" if repository else owner, config or None)
+
+
+def _rows(split: Any) -> Iterator[Row]:
+    import datasets
+
+    names = {k: f.names for k, f in split.features.items() if isinstance(f, datasets.ClassLabel)}
+    lists = {
+        k: f.feature.names
+        for k, f in split.features.items()
+        if isinstance(f, datasets.List) and isinstance(f.feature, datasets.ClassLabel)
+    }
+    number = 0
+    for batch in split.with_format(None).iter(batch_size=1000):
+        for key in batch.keys() & names.keys():
+            batch[key] = [_name(one, names[key]) for one in batch[key]]
+        for key in batch.keys() & lists.keys():
+            batch[key] = [None if many is None else [_name(one, lists[key]) for one in many] for many in batch[key]]
+        for values in zip(*batch.values(), strict=True):
+            number += 1
+            yield Row(number, dict(zip(batch, values, strict=True)))
+
+
+def _name(index: int | None, known: list[str]) -> str | None:
+    """A class number's name; -1 and None mean that the row has no label."""
+    return known[index] if index is not None and 0 <= index < len(known) else None

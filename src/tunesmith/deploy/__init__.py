@@ -1,0 +1,1 @@
+"""A run to predictions and files."""

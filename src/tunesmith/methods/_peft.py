@@ -1,0 +1,143 @@
+"""What every peft method shares: wrapping with the whole head, reading and writing peft's own format, merging.
+
+peft chooses layers and heads by name tables and by the ends of names. Here it is handed full names from the anatomy,
+and what it made of them is checked: a head it forgot or a layer it caught too much is a ModelError, not a surprise.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.errors import ModelError
+from tunesmith.types import Layer, Pretrained
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+ADAPTER = "default"
+"""peft's name for the one adapter; it is left out of what is saved."""
+
+
+def wrap(pretrained: Pretrained, config: Any, layers: Sequence[Layer] = ()) -> nn.Module:
+    """The peft model of `config` on these layers, with the whole head learning beside it.
+
+    The pretrained module is changed in place: peft puts its layers into it.
+    """
+    from peft import get_peft_model
+
+    model = pretrained.model
+    head = pretrained.anatomy.head
+    config.task_type = "SEQ_CLS" if type(model).__name__.endswith("ForSequenceClassification") else None
+    config.modules_to_save = _head_names(pretrained, config)
+    if layers:
+        config.target_modules = {layer.name for layer in layers}
+        config.fan_in_fan_out = any(layer.kind == "conv1d" for layer in layers)
+    with warnings.catch_warnings():
+        # peft reads attributes that transformers is about to rename, and remarks on names that are set below.
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", UserWarning)
+        wrapped: nn.Module = get_peft_model(model, config)
+    config.base_model_name_or_path = pretrained.source.path
+    _check(wrapped, set(head), {layer.name for layer in layers}, prompt=config.is_prompt_learning)
+    return wrapped
+
+
+def _head_names(pretrained: Pretrained, config: Any) -> list[str]:
+    """The head as peft shall look for it. It goes by the ends of names: ModernBERT's `head` would also catch a prompt
+    encoder's `mlp_head`, so there the name is given from the top.
+    """
+    return [f"base_model.{name}" if config.is_prompt_learning else name for name in pretrained.anatomy.head]
+
+
+def _check(model: nn.Module, head: set[str], targets: set[str], *, prompt: bool) -> None:
+    """ModelError unless exactly this head is learned and exactly these layers are wrapped."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils.other import ModulesToSaveWrapper
+
+    prefix = "base_model." if prompt else "base_model.model."
+    named = [(name.removeprefix(prefix), module) for name, module in model.named_modules()]
+    heads = {name for name, module in named if isinstance(module, ModulesToSaveWrapper)}
+    if heads != head:
+        raise ModelError(
+            f"The head of this model is {', '.join(sorted(head))}, but peft would train {', '.join(sorted(heads))}. "
+            "Methods that work without peft: full, head, last_blocks, bitfit, norm_tuning, adapter."
+        )
+    wrapped = {name for name, module in named if isinstance(module, BaseTunerLayer)}
+    if targets and wrapped != targets:
+        odd = ", ".join(sorted(wrapped ^ targets))
+        raise ModelError(f"peft's choice of layers differs from the recipe's at: {odd}. Name other method.targets.")
+
+
+def keep_bfloat16(model: nn.Module) -> None:
+    """Let adapter layers take their input as it comes. Under autocast peft would copy every input to float32 first,
+    only for autocast to copy it back; on a CPU that costs more than the adapter's own products.
+    """
+    import torch
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    for layer in layers:
+        # A base stored in bfloat16 and run without autocast needs the copy: its adapters are float32.
+        if layer.get_base_layer().weight.dtype == torch.float32:
+            layer.cast_input_dtype_enabled = False
+
+
+def adapter_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """The adapter and the head by the names that peft's files use."""
+    from peft import get_peft_model_state_dict
+
+    # "auto" would look the base up on the hub.
+    tensors: dict[str, Tensor] = get_peft_model_state_dict(model, save_embedding_layers=False)
+    return tensors
+
+
+def write(
+    model: nn.Module,
+    folder: Path,
+    pretrained: Pretrained,
+    *,
+    tensors: Mapping[str, Tensor] | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> None:
+    """Write `adapter_model.safetensors` and `adapter_config.json`, to be loaded on the untouched base.
+
+    tensors: instead of the model's own; changes: fields of the configuration that differ from the training's.
+    """
+    from safetensors.torch import save_file
+
+    training = model.training
+    model.eval()  # a prompt encoder with dropout would otherwise write one random draw
+    found = adapter_tensors(model) if tensors is None else tensors
+    model.train(training)
+    peft_model: Any = model
+    config = copy.copy(peft_model.peft_config[ADAPTER])
+    config.inference_mode = True
+    config.base_model_name_or_path = pretrained.source.path
+    config.modules_to_save = _head_names(pretrained, config)
+    for field in ("target_modules", "feedforward_modules"):
+        if isinstance(getattr(config, field, None), set):
+            setattr(config, field, sorted(getattr(config, field)))  # a set's order differs from process to process
+    for field, value in (changes or {}).items():
+        setattr(config, field, value)
+    folder.mkdir(parents=True, exist_ok=True)
+    whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in found.items()}
+    save_file(whole, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    config.save_pretrained(str(folder))
+
+
+def merged(model: nn.Module) -> nn.Module:
+    """A plain transformers copy with the adapter added into its weights; `model` stays as it was."""
+    from peft.utils.other import ModulesToSaveWrapper
+
+    plain: Any = copy.deepcopy(model)
+    for name, module in list(plain.named_modules()):
+        if isinstance(module, ModulesToSaveWrapper):
+            # Some of peft's methods would look for weights on a head that is more than one layer, and fail.
+            parent, _, own = name.rpartition(".")
+            setattr(plain.get_submodule(parent), own, module.modules_to_save[ADAPTER])
+    result: nn.Module = plain.merge_and_unload()
+    return result

@@ -1,0 +1,110 @@
+"""What methods with learned tokens or prefixes share: sizes from the anatomy, and a trial run that proves they work.
+
+A model may take a prefix and ignore it, or read its answer from a padding token once the inputs are embeddings;
+both end in a run that learns nothing, without an error. So two short texts are answered before training begins.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.errors import ModelError
+from tunesmith.methods import _peft
+from tunesmith.types import Pretrained
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+_OTHERS = "Methods that work with every model: lora, ia3, adapter, last_blocks, full."
+
+
+def word_size(pretrained: Pretrained) -> int:
+    """Size of a word embedding, which may differ from the hidden size (ELECTRA, ALBERT)."""
+    return int(_words(pretrained).embedding_dim)
+
+
+def _words(pretrained: Pretrained) -> Any:
+    model: Any = pretrained.model
+    return model.get_input_embeddings()
+
+
+def check_room(pretrained: Pretrained, length: int) -> None:
+    """ModelError when `length` learned tokens fill the model's longest input."""
+    config: Any = pretrained.model.config
+    longest = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+    if longest is not None and length >= longest:
+        raise ModelError(f"method.length is {length}, but this model reads {longest} tokens at most. Write fewer.")
+
+
+def wrap_prompt(pretrained: Pretrained, config: Any, *, method: str) -> nn.Module:
+    """The peft model of a prompt-learning configuration, tried out. ModelError where the model cannot use it."""
+    sizes: Any = pretrained.model.config
+    config.num_attention_heads = sizes.num_attention_heads  # peft does not know every family's word for them
+    config.num_layers = sizes.num_hidden_layers
+    config.num_transformer_submodules = 1
+    model: Any = _peft.wrap(pretrained, config)
+    if config.peft_type != "PREFIX_TUNING" and model.word_embeddings is not _words(pretrained):
+        raise ModelError(f"peft takes another layer for this model's word embeddings, so {method} fails. {_OTHERS}")
+    try:
+        _try_out(model, method)
+    except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as fault:
+        raise ModelError(f"{type(pretrained.model).__name__} cannot use {method}: {fault} {_OTHERS}") from fault
+    result: nn.Module = model
+    return result
+
+
+def _try_out(model: Any, method: str) -> None:
+    """Answers must depend on every learned token, and must not depend on padding."""
+    import torch
+
+    training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    ids = torch.arange(3, 9, device=device).remainder(model.config.vocab_size).unsqueeze(0)
+    try:
+        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+            logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+            prompt = [p for p in model.prompt_encoder.parameters() if p.requires_grad]
+            gradients = torch.autograd.grad(logits.sum(), prompt, allow_unused=True)
+        if any(g is None or not g.abs().sum() for g in gradients):
+            raise ModelError(f"This model ignores what {method} puts before its text. {_OTHERS}")
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            if not _pads_safely(model, ids, logits):
+                _answer_from_last_token(model)
+                if not _pads_safely(model, ids, logits):
+                    raise ModelError(f"With {method} this model's answers change with padding. {_OTHERS}")
+    finally:
+        model.train(training)
+
+
+def _pads_safely(model: Any, ids: Tensor, alone: Tensor) -> bool:
+    import torch
+
+    pad = model.config.pad_token_id or 0
+    padded = torch.nn.functional.pad(ids, (0, 3), value=pad)
+    mask = torch.nn.functional.pad(torch.ones_like(ids), (0, 3))
+    longer = torch.cat([ids, ids[:, :3]], dim=1)
+    batch = model(input_ids=torch.cat([padded, longer]), attention_mask=torch.cat([mask, torch.ones_like(longer)]))
+    return torch.allclose(batch.logits[:1], alone, atol=1e-4, rtol=1e-3)
+
+
+def _answer_from_last_token(model: Any) -> None:
+    """Decoders answer from the last place when they are given embeddings, even where that is padding: put each text's
+    last real token there. A plain peft program without this is right for one text at a time.
+    """
+    base = model.get_base_model()
+    getattr(base, base.base_model_prefix).register_forward_hook(_last_real_token, with_kwargs=True)
+
+
+def _last_real_token(_module: nn.Module, _given: tuple[Any, ...], named: dict[str, Any], output: Any) -> Any:
+    import torch
+
+    mask: torch.Tensor | None = named.get("attention_mask")
+    if mask is None:
+        return output
+    hidden = output.last_hidden_state
+    last = (mask != 0).long().mul(torch.arange(mask.shape[1], device=mask.device)).argmax(dim=1)
+    answer = hidden[torch.arange(len(hidden), device=hidden.device), last]
+    output.last_hidden_state = torch.cat([hidden[:, :-1], answer.unsqueeze(1)], dim=1)
+    return output

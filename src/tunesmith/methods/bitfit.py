@@ -1,0 +1,54 @@
+"""Only the bias terms and the head learn: about 0.1 % of the weights.
+
+## Idea
+
+Every layer of a transformer computes `W x + b`. The matrices `W` stay and all biases `b` learn, those of attention,
+feed-forward layers and norms, together with the head.
+
+## Cost
+
+About one learned number in a thousand, so optimizer memory is negligible. Gradients still flow through the whole
+network, so a step saves only the products that would make the gradients of the matrices. What is written is a whole
+model.
+
+## When to choose it
+
+With small or medium data (up to some thousand examples), where it is near full tuning and forgets little. Models
+without biases (Llama, ModernBERT) cannot use it.
+
+## Source
+
+Ben Zaken, Ravfogel and Goldberg 2022, BitFit: Simple Parameter-efficient Fine-tuning for Transformer-based Masked
+Language-models, arXiv 2106.10199.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from tunesmith.errors import ModelError
+from tunesmith.methods.base import Method, freeze_all_but
+from tunesmith.types import Pretrained
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class BitFit(Method):
+    """Training of bias terms and head."""
+
+    learning_rate: ClassVar[float] = 2e-3
+    learning_rate_source: ClassVar[str] = "starting value, near the paper's best (1e-4 to 1e-3) for larger models"
+    adapter: ClassVar[bool] = False
+
+    def prepare(self, pretrained: Pretrained) -> nn.Module:
+        """Freeze everything but biases and head. ModelError if the network has no biases."""
+        model, head = pretrained.model, pretrained.anatomy.head
+        names = tuple(n for n, _ in model.named_parameters() if n.rpartition(".")[2] == "bias")
+        if all(any(n.startswith(h + ".") for h in head) for n in names):
+            raise ModelError(
+                f"{type(model).__name__} has no bias terms outside its head, so bitfit would train the head alone. "
+                "Methods that work here: norm_tuning, lora, ia3, adapter, head."
+            )
+        freeze_all_but(model, (*names, *head))
+        return model

@@ -1,0 +1,44 @@
+"""Every weight learns: the strongest and the most expensive way.
+
+## Idea
+
+All parameters of the pretrained network and its head follow the gradient of the task's loss:
+`W <- W - learning_rate * step(dL/dW)`. Nothing is added, nothing is frozen.
+
+## Cost
+
+Gradients and two AdamW moments for every weight: about 16 bytes a parameter in float32, and a whole model to keep
+for every task. No method trains slower per step.
+
+## When to choose it
+
+When the data are many (thousands of examples or more), or the texts are far from what the model was pretrained on,
+and one model per task is affordable. With few examples it overfits and forgets most; keep the rate low.
+
+## Source
+
+Howard and Ruder 2018, Universal Language Model Fine-tuning for Text Classification, arXiv 1801.06146; Devlin et al.
+2019, BERT, arXiv 1810.04805 (rates of 2e-5 to 5e-5 for 110 million parameters, more for smaller models).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from tunesmith.methods.base import Method
+from tunesmith.types import Pretrained
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Full(Method):
+    """Full fine-tuning."""
+
+    learning_rate: ClassVar[float] = 1e-4
+    learning_rate_source: ClassVar[str] = "starting value for encoders of 20 to 100 million parameters"
+    adapter: ClassVar[bool] = False
+
+    def prepare(self, pretrained: Pretrained) -> nn.Module:
+        """Let everything learn."""
+        return pretrained.model.requires_grad_(True)

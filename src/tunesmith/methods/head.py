@@ -1,0 +1,44 @@
+"""Only the head learns: the pretrained network is a fixed reader of features.
+
+## Idea
+
+The network `f` stays as it is and the head `h` on top of it learns: `logits = h(f(text))`. The head is everything
+with weights between the last block and the logits, so for BERT the pooler as well as the classifier.
+
+## Cost
+
+The cheapest of all: no gradient flows into the network, so a step costs little more than a forward pass, and only
+the head is learned (a few thousand numbers, plus the pooler's hidden x hidden where there is one).
+
+## When to choose it
+
+As the first baseline, with very few examples, or where the pretrained answers must not move at all. It is far behind
+the other methods where the task differs from what the features were made for.
+
+## Source
+
+Yosinski et al. 2014, How transferable are features in deep neural networks?, arXiv 1411.1792; Kumar et al. 2022,
+Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution, arXiv 2202.10054 (linear probing).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from tunesmith.methods.base import Method, freeze_all_but
+from tunesmith.types import Pretrained
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Head(Method):
+    """Training of the head alone."""
+
+    learning_rate: ClassVar[float] = 5e-3
+    learning_rate_source: ClassVar[str] = "starting value; a head is small and takes a high rate"
+
+    def prepare(self, pretrained: Pretrained) -> nn.Module:
+        """Freeze everything but the head."""
+        freeze_all_but(pretrained.model, pretrained.anatomy.head)
+        return pretrained.model

@@ -1,0 +1,64 @@
+"""Learned scales on keys, values and feed-forward activations: the smallest adapter, some thousand numbers.
+
+## Idea
+
+Three vectors a block, starting at one, stretch or mute what flows: `softmax(Q (l_k * K)') (l_v * V)` and `W_down
+(l_ff * act(W_up x))`. Where a model computes query, key and value in one layer (GPT-2, ModernBERT), its whole
+output is scaled. The head learns beside them.
+
+## Cost
+
+A few numbers for each unit: about 0.01 % of the weights, and a file of some kilobytes besides the head. Merging
+leaves no cost at prediction.
+
+## When to choose it
+
+With few examples, or when very many adapters are kept. It wants a high rate, and falls behind LoRA when data are
+many.
+
+## Source
+
+Liu et al. 2022, Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context Learning,
+arXiv 2205.05638 (rate 3e-3 there).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from tunesmith.methods import _peft
+from tunesmith.methods._targets import layers_of
+from tunesmith.methods.base import Method
+from tunesmith.types import Pretrained
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import nn
+
+
+class IA3(Method):
+    """Infused adapter by inhibiting and amplifying inner activations."""
+
+    learning_rate: ClassVar[float] = 1e-2
+    learning_rate_source: ClassVar[str] = "starting value, above the paper's 3e-3 since the models are smaller"
+
+    def prepare(self, pretrained: Pretrained) -> nn.Module:
+        """Put the scales in. ModelError if keys and values or the feed-forward output cannot be told."""
+        from peft import IA3Config
+
+        keys_values = layers_of(pretrained.anatomy, "key", "value", "query_key_value", wanted="keys and values")
+        down = layers_of(pretrained.anatomy, "down", wanted="feed-forward output")
+        config = IA3Config(
+            target_modules=[layer.name for layer in (*keys_values, *down)],
+            feedforward_modules=[layer.name for layer in down],
+        )
+        return _peft.wrap(pretrained, config, (*keys_values, *down))
+
+    def save(self, model: nn.Module, folder: Path, pretrained: Pretrained) -> None:
+        """Write peft's format."""
+        _peft.write(model, folder, pretrained)
+
+    def merge(self, model: nn.Module) -> nn.Module:
+        """A plain copy with the scales inside its weights."""
+        return _peft.merged(model)

@@ -1,0 +1,53 @@
+"""Only the normalisation layers and the head learn: fewer weights than any other method inside the network.
+
+## Idea
+
+Each norm scales (and shifts) the stream it normalises, `y = g * (x - mean) / deviation + b`. Only `g` and `b`
+learn, with the head; every matrix stays.
+
+## Cost
+
+Two numbers for each hidden unit and norm: about 0.03 % of the weights. A step costs what BitFit's does. What is
+written is a whole model.
+
+## When to choose it
+
+As a lighter BitFit, and for models without biases (Llama, ModernBERT). It needs higher rates and more passes than
+full tuning, and falls behind on tasks far from pretraining.
+
+## Source
+
+Zhao et al. 2024, Tuning LayerNorm in Attention: Towards Efficient Multi-Modal LLM Finetuning, arXiv 2312.11420;
+Frankle, Schwab and Morcos 2021, Training BatchNorm and Only BatchNorm, arXiv 2003.00152.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from tunesmith.errors import ModelError
+from tunesmith.methods.base import Method, freeze_all_but
+from tunesmith.types import Pretrained
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class NormTuning(Method):
+    """Training of norms and head."""
+
+    learning_rate: ClassVar[float] = 2e-3
+    learning_rate_source: ClassVar[str] = "starting value"
+    adapter: ClassVar[bool] = False
+
+    def prepare(self, pretrained: Pretrained) -> nn.Module:
+        """Freeze everything but norms and head. ModelError if no norm has weights."""
+        anatomy = pretrained.anatomy
+        norms = tuple(layer.name for layer in anatomy.norms)
+        if not norms:
+            raise ModelError(
+                f"{type(pretrained.model).__name__} has no normalisation layer with weights. "
+                "Methods that work here: lora, bitfit, head, full."
+            )
+        freeze_all_but(pretrained.model, (*norms, *anatomy.head))
+        return pretrained.model

@@ -1,0 +1,91 @@
+"""Learned keys and values before every layer's own: the network stays, what it attends to changes.
+
+## Idea
+
+Each attention layer sees `length` more keys and values, learned numbers instead of tokens:
+`attention(Q, [P_k; K], [P_v; V])`. With `projection`, they come from a small network while training,
+`[P_k; P_v] = W2 tanh(W1 e)`, which steadies it; what is written is its result. The head learns beside it.
+
+## Cost
+
+`2 x length x hidden` numbers a block (with projection many more while training). Attention over `length` more
+places in every layer, in training and at prediction; it cannot be merged. The text's positions start behind the
+prefix, so the longest text is shorter by `length`.
+
+## When to choose it
+
+When the network must stay untouched and one model serves many tasks side by side. Slower to learn than LoRA: more
+passes and a high rate. It needs a model that accepts past keys and values: BERT, RoBERTa, ELECTRA, GPT-2, Llama do,
+DistilBERT, ALBERT, DeBERTa and ModernBERT do not.
+
+## Source
+
+Li and Liang 2021, Prefix-Tuning: Optimizing Continuous Prompts for Generation, arXiv 2101.00190; Liu et al. 2022,
+P-Tuning v2 (the same, for classification), arXiv 2110.07602.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from tunesmith.errors import ModelError
+from tunesmith.methods import _peft, _prompts
+from tunesmith.methods.base import Method
+from tunesmith.types import Pretrained
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import nn
+
+
+class PrefixTuning(Method):
+    """Learned keys and values in every layer."""
+
+    learning_rate: ClassVar[float] = 1e-2
+    learning_rate_source: ClassVar[str] = "a plain peft loop reached 0.944 on BBC news with it in 1 pass"
+
+    length: int = Field(20, ge=1, le=1000, description="learned keys and values a layer")
+    projection: bool = Field(False, description="make them by a small network while training")
+    projection_size: Annotated[int, Field(ge=1, le=65_536)] | Literal["auto"] = Field(
+        "auto", description="width of that network; auto: the hidden size"
+    )
+    initialisation: Literal["random", "zero"] = Field("random", description="first values")
+
+    @model_validator(mode="after")
+    def _size_is_used(self) -> PrefixTuning:
+        if self.projection_size != "auto" and not self.projection:
+            raise ValueError("projection_size is only used with projection: true")
+        return self
+
+    def added_tokens(self) -> int:
+        """The prefix takes places of the model's longest input."""
+        return self.length
+
+    def prepare(self, pretrained: Pretrained) -> nn.Module:
+        """Put the prefix in. ModelError if the model takes no past keys and values."""
+        from peft import PrefixTuningConfig
+
+        model = pretrained.model
+        backbone = getattr(model, getattr(model, "base_model_prefix", ""), model)
+        if not any("past_key_values" in inspect.signature(m.forward).parameters for m in (model, backbone)):
+            raise ModelError(
+                f"{type(model).__name__} takes no past keys and values, which prefix_tuning needs. "
+                "Methods near to it that work here: prompt_tuning, p_tuning, lora, ia3."
+            )
+        _prompts.check_room(pretrained, self.length)
+        hidden = pretrained.anatomy.hidden_size
+        config = PrefixTuningConfig(
+            num_virtual_tokens=self.length,
+            prefix_projection=self.projection,
+            encoder_hidden_size=hidden if self.projection_size == "auto" else self.projection_size,
+            init_weights="zero" if self.initialisation == "zero" else None,
+        )
+        return _prompts.wrap_prompt(pretrained, config, method="prefix_tuning")
+
+    def save(self, model: nn.Module, folder: Path, pretrained: Pretrained) -> None:
+        """Write peft's format, the projection worked out."""
+        _peft.write(model, folder, pretrained, changes={"prefix_projection": False, "init_weights": None})

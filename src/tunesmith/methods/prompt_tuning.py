@@ -1,0 +1,95 @@
+"""Learned words before the text: the smallest change from outside, the network untouched.
+
+## Idea
+
+`length` learned embeddings stand before the embeddings of the text: `model([p_1 ... p_n; embed(text)])`. They start
+as random numbers, as embeddings of random words (`vocabulary`), or as those of a text that describes the task
+(`text`). The head learns beside them.
+
+## Cost
+
+`length x embedding size` numbers: a file of some kilobytes besides the head. Each text is `length` tokens longer, in
+training and at prediction; it cannot be merged.
+
+## When to choose it
+
+When the network must stay untouched and one model serves many tasks in one batch. It wants a very high rate and
+more passes than other methods; small models reach less with it. A decoder (GPT-2, Llama) delivered by it must be
+asked one text at a time in a plain peft program, since transformers reads its answer from the last place, padding
+or not.
+
+## Source
+
+Lester, Al-Rfou and Constant 2021, The Power of Scale for Parameter-Efficient Prompt Tuning, arXiv 2104.08691
+(rate 0.3 with Adafactor there).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from tunesmith.errors import ModelError
+from tunesmith.methods import _peft, _prompts
+from tunesmith.methods.base import Method
+from tunesmith.types import Pretrained
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from torch import nn
+
+
+class PromptTuning(Method):
+    """Learned embeddings before the text."""
+
+    learning_rate: ClassVar[float] = 3e-2
+    learning_rate_source: ClassVar[str] = "a plain peft loop reached 0.957 on BBC news with it in 2 passes"
+
+    length: int = Field(20, ge=1, le=1000, description="learned tokens before each text")
+    initialisation: Literal["random", "vocabulary", "text"] = Field("random", description="first values")
+    text: str | None = Field(None, min_length=1, description="with initialisation: text, the words to start from")
+
+    @model_validator(mode="after")
+    def _text_goes_with_text(self) -> PromptTuning:
+        if (self.initialisation == "text") != (self.text is not None):
+            raise ValueError("initialisation: text and text: some words go together; give both or neither")
+        return self
+
+    def added_tokens(self) -> int:
+        """Each text is this much longer."""
+        return self.length
+
+    def prepare(self, pretrained: Pretrained) -> nn.Module:
+        """Put the learned tokens in. ModelError if the model cannot be given embeddings."""
+        from peft import PromptTuningConfig, PromptTuningInit
+
+        _prompts.check_room(pretrained, self.length)
+        start = self._start(pretrained) if self.text is not None else None
+        sampled = self.initialisation == "vocabulary"
+        config = PromptTuningConfig(
+            num_virtual_tokens=self.length,
+            token_dim=_prompts.word_size(pretrained),
+            prompt_tuning_init=PromptTuningInit.SAMPLE_VOCAB if sampled else PromptTuningInit.RANDOM,
+        )
+        model = _prompts.wrap_prompt(pretrained, config, method="prompt_tuning")
+        if start is not None:
+            model.get_parameter(f"prompt_encoder.{_peft.ADAPTER}.embedding.weight").data.copy_(start)
+        return model
+
+    def save(self, model: nn.Module, folder: Path, pretrained: Pretrained) -> None:
+        """Write peft's format."""
+        _peft.write(model, folder, pretrained)
+
+    def _start(self, pretrained: Pretrained) -> Any:
+        """Embeddings of the text's tokens, over again until `length` is full, [length, embedding size]."""
+        import torch
+
+        ids = pretrained.processor(self.text, add_special_tokens=False)["input_ids"]
+        if not ids:
+            raise ModelError(f'method.text "{self.text}" has no tokens for this model. Write words it knows.')
+        repeated = (list(ids) * (self.length // len(ids) + 1))[: self.length]
+        model: Any = pretrained.model
+        words = model.get_input_embeddings().weight
+        return words[torch.tensor(repeated, device=words.device)].detach().float().clone()

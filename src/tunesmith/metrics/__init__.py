@@ -1,0 +1,1 @@
+"""Scores from arrays: thin over scikit-learn and numpy."""

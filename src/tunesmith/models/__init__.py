@@ -1,0 +1,1 @@
+"""Pretrained models: finding, reading and naming their parts."""

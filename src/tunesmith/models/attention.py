@@ -1,0 +1,141 @@
+"""Attention for training on CPUs: batched matrix products with a backward written by hand.
+
+Registered with transformers' attention interface as `tunesmith`, under the mask of scaled dot-product attention, so
+any model that calls the interface can use it. Why: with attention dropout above 0 torch's own function falls to a path
+three to seven times slower on a CPU, and its bfloat16 backward is slow at short lengths (docs/experiments.md).
+With dropout off, float32 and 256 tokens or more, torch's flash kernel wins and is called.
+
+    P = softmax(scale Q K' + mask);   O = (P * D) V;   D = dropout mask (0 or 1 / (1 - p))
+    dV = (P * D)' dO;   dP = (dO V') * D;   dS = P * (dP - sum(dP * P));   dQ = scale dS K;   dK = scale dS' Q
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import sdpa_mask
+
+from tunesmith.train.randomness import dropout_mask
+
+FLASH_TOKENS = 256
+"""Float32 without dropout: from this length on torch's own kernel is faster (measured, two Zen 4 cores)."""
+
+NAME = "tunesmith"
+
+
+Watcher = Callable[[nn.Module, Tensor, Tensor, Tensor], None]
+_watchers: list[Watcher] = []
+
+
+@contextmanager
+def watching(watcher: Watcher) -> Iterator[None]:
+    """Hand every attention call's module, query, key and value to `watcher` while the block runs."""
+    _watchers.append(watcher)
+    try:
+        yield
+    finally:
+        _watchers.remove(watcher)
+
+
+class _Attention(torch.autograd.Function):
+    """The products above. Inputs [examples * heads, tokens, size]; mask adds to scores; keep multiplies P."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, keep: Tensor | None, scale: float
+    ) -> Tensor:
+        scaled = query * scale
+        scores = torch.bmm(scaled, key.transpose(1, 2))
+        if mask is not None:
+            scores.view(mask.shape[0], -1, *scores.shape[1:]).add_(mask)
+        weights = torch.softmax(scores, dim=-1)
+        kept = weights if keep is None else weights * keep
+        ctx.save_for_backward(scaled, key, value, weights, keep)
+        ctx.scale = scale
+        return torch.bmm(kept, value)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        scaled, key, value, weights, keep = ctx.saved_tensors
+        gradient = gradients[0]
+        kept = weights if keep is None else weights * keep
+        d_value = torch.bmm(kept.transpose(1, 2), gradient)
+        d_weights = torch.bmm(gradient, value.transpose(1, 2))
+        if keep is not None:
+            d_weights.mul_(keep)
+        d_scores = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype)
+        d_query = torch.bmm(d_scores, key).mul_(ctx.scale)
+        d_key = torch.bmm(d_scores.transpose(1, 2), scaled)
+        return d_query, d_key, d_value, None, None, None
+
+
+def attention_forward(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    is_causal: bool | None = None,
+    **_: Any,
+) -> tuple[Tensor, None]:
+    """Attention as transformers calls it: [examples, heads, tokens, size] in, [examples, tokens, heads, size] out.
+
+    attention_mask: boolean, True where a key may be seen, or additive, [examples, 1, queries, keys]; None: all
+    (or causal where the module says so).
+    """
+    for watcher in _watchers:
+        watcher(module, query, key, value)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    repeat = query.shape[1] // key.shape[1]
+    if repeat > 1:
+        key, value = key.repeat_interleave(repeat, 1), value.repeat_interleave(repeat, 1)
+    causal = bool(getattr(module, "is_causal", False) if is_causal is None else is_causal)
+    causal = causal and attention_mask is None and query.shape[2] > 1
+    plain = query.dtype == torch.float32 and not dropout and query.shape[2] >= FLASH_TOKENS
+    if plain or query.is_cuda:
+        out = nn.functional.scaled_dot_product_attention(
+            query, key, value, attention_mask, dropout_p=dropout, is_causal=causal, scale=scale
+        )
+        return out.transpose(1, 2).contiguous(), None
+    examples, heads, queries, size = query.shape
+    shape = (examples, heads, queries, key.shape[2])
+    keep = dropout_mask(module, shape, dropout, query) if dropout else None
+    out = _Attention.apply(
+        query.reshape(-1, queries, size),
+        key.reshape(-1, key.shape[2], size),
+        value.reshape(-1, value.shape[2], value.shape[3]),
+        _additive(attention_mask, query, key.shape[2], causal=causal),
+        None if keep is None else keep.reshape(-1, queries, key.shape[2]),
+        scale,
+    )
+    return out.view(examples, heads, queries, -1).transpose(1, 2).contiguous(), None
+
+
+def _additive(mask: Tensor | None, query: Tensor, keys: int, *, causal: bool) -> Tensor | None:
+    """The mask as numbers to add, [examples or 1, 1, queries, keys]; a row without any key stays finite."""
+    if causal:
+        rows = query.shape[2]
+        mask = torch.ones(rows, keys, dtype=torch.bool, device=query.device).tril(keys - rows)[None, None]
+    if mask is None or mask.dtype != torch.bool:
+        return mask if mask is None else mask.to(query.dtype)
+    lowest = torch.finfo(query.dtype).min
+    return torch.zeros(mask.shape, dtype=query.dtype, device=mask.device).masked_fill_(~mask, lowest)
+
+
+def use_attention(model: nn.Module) -> bool:
+    """Switch a transformers model to this attention; False where it does not call the interface."""
+    AttentionInterface.register(NAME, attention_forward)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
+    try:
+        model.set_attn_implementation(NAME)  # type: ignore[operator]
+    except (ValueError, AttributeError, NotImplementedError):
+        return False
+    return str(getattr(model.config, "_attn_implementation", "")) == NAME

@@ -1,0 +1,205 @@
+"""Whether a folder is a model that may be loaded, and whether all of it arrived.
+
+A folder from elsewhere is a stranger's: pickle is never opened, code in it never run, weights never read from outside
+it. Extra files (optimizer state, other formats) are ignored. `vet_folder` comes before any other library opens
+anything; the checks on the loaded model come before the first step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.errors import ModelError, did_you_mean
+from tunesmith.models.weights_file import listing, read_header, read_object, read_weights
+
+if TYPE_CHECKING:
+    from torch import nn
+
+SHOWN = 6
+"""Tensors or tokens named in a message before it says how many more."""
+
+
+def vet_folder(folder: Path) -> None:
+    """Raise ModelError, saying what to do, if the folder is not a transformers model in safetensors.
+
+    Checks config.json (JSON, a known model type, no code of its own), that the weights are there, whole, and inside
+    the folder. Reads headers only: a folder of many gigabytes takes milliseconds.
+    """
+    if not folder.is_dir():
+        raise ModelError(f"{folder} is not a folder.")
+    if (folder / "adapter_config.json").is_file():
+        raise ModelError(_about_adapter(folder))
+    _vet_model_type(folder, read_config(folder))
+    tensors = read_weights(folder)
+    if not tensors:
+        raise ModelError(f"The weights in {folder} hold no tensors at all. Fetch the model again.")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json as a mapping; raises ModelError if it is missing or is not a JSON object."""
+    path = folder / "config.json"
+    if not path.is_file():
+        inner = sorted(p.parent.name for p in folder.glob("*/config.json") if "Pooling" not in p.parent.name)
+        hint = f' There is one in its folder "{inner[0]}": name that.' if inner else ""
+        raise ModelError(
+            f"{folder} has no config.json, so it is not a transformers model.{hint} It holds: {listing(folder)}."
+        )
+    return read_object(path)
+
+
+def _vet_model_type(folder: Path, config: dict[str, Any]) -> None:
+    """Judge by the model type alone, also where the folder brings code.
+
+    Where transformers has the architecture itself, its own plain class is used and the folder's code stays untouched;
+    where it has not, running strange code would be the only way.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as SUPPORTED
+
+    found = config.get("model_type")
+    if isinstance(found, str) and found in SUPPORTED:
+        return
+    if config.get("auto_map"):
+        raise ModelError(
+            f'The model in {folder} brings its own Python code (auto_map in config.json, model_type "{found}"), and '
+            "tunesmith does not run code that comes with a model. Use a model whose architecture transformers has "
+            "itself, or, where the code is a copy of such an architecture, set that model_type and remove auto_map."
+        )
+    known = ", ".join(sorted(SUPPORTED))
+    what = f'"{found}"' if isinstance(found, str) else "missing"
+    hint = did_you_mean(found, SUPPORTED) if isinstance(found, str) else ""
+    raise ModelError(
+        f"model_type in {folder / 'config.json'} is {what}, which transformers cannot use for sequence "
+        f"classification.{hint} It can use: {known}."
+    )
+
+
+def _about_adapter(folder: Path) -> str:
+    """Why an adapter's folder is not a base model, with what else is wrong in it."""
+    from peft import PeftType
+
+    config = read_object(folder / "adapter_config.json")
+    kind, base = config.get("peft_type"), config.get("base_model_name_or_path")
+    lines = [
+        f"{folder} holds an adapter ({kind}), not a model: it is a small change to a base model. "
+        f'Give its base as the model ("{base}" by its adapter_config.json), or merge the adapter into the base with '
+        "peft (merge_and_unload, save_pretrained) and give that folder. A run of tunesmith goes on with `resume`."
+    ]
+    known = sorted(str(member.value) for member in PeftType)
+    if kind not in known:
+        lines.append(
+            f'peft knows no adapter type "{kind}".{did_you_mean(str(kind), known)} It knows: {", ".join(known)}.'
+        )
+    if isinstance(base, str) and base.startswith(("/", ".", "~")) and not Path(base).expanduser().exists():
+        lines.append(f"The base that it names, {base}, is not on this machine.")
+    lines += _adapter_faults(folder, config)
+    return "\n".join(lines)
+
+
+def _adapter_faults(folder: Path, config: dict[str, Any]) -> list[str]:
+    path = folder / "adapter_model.safetensors"
+    if not path.is_file():
+        return ["Its weights (adapter_model.safetensors) are missing."]
+    try:
+        tensors = read_header(path)
+    except ModelError as error:
+        return [str(error)]
+    rank = config.get("r")
+    ranks = {entry.shape[0] for name, entry in tensors.items() if "lora_A" in name and entry.shape}
+    fixed = not config.get("rank_pattern") and isinstance(rank, int)
+    if fixed and ranks - {rank}:
+        return [f"Its config says rank r={rank}, its tensors have rank {', '.join(map(str, sorted(ranks)))}."]
+    return []
+
+
+def explain_load_failure(error: Exception, folder: Path) -> ModelError:
+    """The ModelError to raise for what transformers raised while it read a vetted folder."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    short = text if len(text) <= 300 else text[:297] + "..."
+    if "trust_remote_code" in text:
+        advice = (
+            "Its config or tokenizer asks for Python code that comes with the model, which tunesmith does not run. "
+            "Use a model whose architecture and tokenizer transformers has itself."
+        )
+    elif isinstance(error, ImportError) or "requires the" in text or "need to have" in text:
+        advice = "A library that its tokenizer or network needs is not installed: pip install what is named above."
+    elif "tokenizer" in text.lower() or "vocab" in text.lower():
+        advice = (
+            "Its tokenizer cannot be read. The folder needs tokenizer.json, or the vocabulary in the model's own "
+            f"format (vocab.txt, vocab.json with merges.txt, or a .model file). It holds: {listing(folder)}."
+        )
+    elif "ignore_mismatched_sizes" in text or "size mismatch" in text:
+        advice = "config.json and the weights are of different models: fetch both from the same place."
+    else:
+        advice = (
+            "Its config.json may be for another version of transformers, or damaged: fetch the model again, or compare "
+            "with `transformers` upgraded."
+        )
+    return ModelError(f"transformers could not load the model in {folder}: {short}\n{advice}")
+
+
+def check_loaded(model: nn.Module, info: Mapping[str, Any], folder: Path) -> None:
+    """Raise ModelError if part of the pretrained network did not arrive, and would be random without a word.
+
+    info: what `from_pretrained(..., ignore_mismatched_sizes=True, output_loading_info=True)` returned. New is allowed
+    to be what a new task brings: everything outside the backbone, a pooler, and output rows where the number of
+    classes changed.
+    """
+    classes = int(getattr(model.config, "num_labels", 0))
+    prefix = str(getattr(model, "base_model_prefix", "")) + "."
+    wrong = []
+    for key, found, expected in sorted(info.get("mismatched_keys", ())):
+        only_classes = tuple(found[1:]) == tuple(expected[1:]) and expected[0] == classes
+        if key.startswith(prefix) or not only_classes:
+            wrong.append(f"{key} {list(found)} (expected {list(expected)})")
+    if wrong:
+        raise ModelError(
+            f"The weights in {folder} have other shapes than its config.json asks for, in {len(wrong)} tensors: "
+            f"{_few(wrong)}. Config and weights are of different models: fetch both from the same place."
+        )
+    missing = [k for k in sorted(info.get("missing_keys", ())) if k.startswith(prefix) and "pooler" not in k]
+    if missing:
+        raise ModelError(
+            f"The weights in {folder} lack {len(missing)} tensors of the {type(model).__name__} that its config.json "
+            f"describes, which would be random: {_few(missing)}. The file belongs to another model or is not whole."
+        )
+
+
+def check_vocabulary(model: nn.Module, processor: Any) -> None:
+    """Raise ModelError if the tokenizer can give an id that the model has no embedding row for."""
+    rows = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
+    beyond = sorted((i, token) for token, i in processor.get_vocab().items() if i >= rows)
+    if beyond:
+        named = _few([f'"{token}" (id {i})' for i, token in beyond])
+        raise ModelError(
+            f"The tokenizer has {len(beyond)} tokens beyond the {rows} rows of the model's embedding: {named}. Text "
+            "with one of them would fail in the middle of training. Tokenizer and weights are of different models: "
+            "fetch both from the same place."
+        )
+
+
+def check_finite(model: nn.Module) -> None:
+    """Raise ModelError if any weight is NaN or infinite, naming the tensors.
+
+    A sum is not finite if one of its terms is not: one pass over memory, and only suspects are looked at twice.
+    """
+    import torch
+
+    bad = []
+    for name, tensor in model.named_parameters():
+        if tensor.is_meta or not tensor.is_floating_point() or bool(torch.isfinite(tensor.detach().float().sum())):
+            continue
+        count = int((~torch.isfinite(tensor.detach())).sum())
+        if count:
+            bad.append(f"{name} ({count:,} of {tensor.numel():,} values)")
+    if bad:
+        raise ModelError(
+            f"The pretrained weights are not finite in {len(bad)} tensors: {_few(bad)}. Every answer would be NaN. The "
+            "model was saved after its training failed, or the file is damaged: use another copy or an earlier one."
+        )
+
+
+def _few(names: Collection[str]) -> str:
+    shown = list(names)[:SHOWN]
+    return ", ".join(shown) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

@@ -1,0 +1,1 @@
+"""YAML and command-line words to plugins, every default with its source."""

@@ -1,0 +1,123 @@
+"""What `auto` means: every computed default, with where its number comes from.
+
+The person's own values are never touched. What is returned stands in the run folder: `recipe.yaml` with every value,
+`manifest.json` with the origin of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+from tunesmith.errors import Fault, RecipeError
+from tunesmith.plugin import Options
+from tunesmith.recipe.recipe import Recipe
+
+REFERENCE_HIDDEN = 384  # the width at which the methods' rates were measured (MiniLM-L6-H384)
+LONGEST = 128
+MICRO_TOKENS = 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the defaults depend on. lengths: the 50th, 90th and 99th percentile of training texts in tokens."""
+
+    train_examples: int
+    validation_examples: int
+    class_counts: Mapping[str, int]
+    lengths: tuple[int, int, int]
+    model_max_length: int | None
+    hidden_size: int
+    fast_bfloat16: bool
+    threads: int
+
+
+def resolve(recipe: Recipe, facts: Facts) -> tuple[Recipe, dict[str, str]]:
+    """The recipe without any `auto`, and for each value that was filled in, where it came from."""
+    recipe, origins = _resolve_task(recipe, facts)
+    train, method = recipe.train, recipe.method
+    chosen: dict[str, tuple[Any, str]] = {}
+    batch = train.batch_size
+    if batch == "auto":
+        batch = 16 if facts.train_examples < 5_000 else 32
+        chosen["batch_size"] = (batch, "16 below 5,000 training examples, else 32 (docs/experiments.md)")
+    steps_an_epoch = max(1, ceil(facts.train_examples / batch))
+    if train.steps is None and train.epochs == "auto":
+        epochs: float = 3 if facts.train_examples >= 1_000 else min(20, ceil(3_000 / max(1, facts.train_examples)))
+        chosen["epochs"] = (epochs, "3, or for fewer than 1,000 examples as many as see 3,000 (at most 20)")
+    else:
+        epochs = train.epochs if train.epochs != "auto" else 0
+    steps = train.steps or max(1, ceil(float(epochs) * steps_an_epoch))
+    tokens = getattr(recipe.task, "max_length", LONGEST)
+    if train.micro_batch_size == "auto":
+        micro = max(1, min(batch, MICRO_TOKENS // max(1, int(tokens))))
+        chosen["micro_batch_size"] = (micro, f"the whole batch, up to {MICRO_TOKENS} tokens a forward pass")
+    power = 0.5 if method.adapter else 1.0
+    scale = min(1.0, REFERENCE_HIDDEN / max(1, facts.hidden_size)) ** power
+    rate = train.learning_rate
+    if rate == "auto":
+        rate = _tidy(method.learning_rate * scale)
+        how = "" if scale == 1 else f", times (384 / {facts.hidden_size})^{power:g} for this width"
+        chosen["learning_rate"] = (rate, f"{method.learning_rate_source}{how}")
+    if train.head_learning_rate == "auto":
+        own = method.head_learning_rate
+        source = "the method's own rate for a new head" if own else "as learning_rate"
+        chosen["head_learning_rate"] = (_tidy(own * scale) if own else rate, source)
+    if train.weight_decay == "auto":
+        chosen["weight_decay"] = (method.weight_decay, "the method's own")
+    if train.evaluate_every == "auto":
+        chosen["evaluate_every"] = (min(steps, steps_an_epoch), "once an epoch")
+    evaluate_every = chosen["evaluate_every"][0] if "evaluate_every" in chosen else train.evaluate_every
+    if train.checkpoint_every == "auto":
+        chosen["checkpoint_every"] = (max(1, min(evaluate_every, max(20, steps // 10))), "about ten times a run")
+    if train.precision == "auto":
+        fast = facts.fast_bfloat16
+        reason = "has" if fast else "lacks"
+        chosen["precision"] = ("bfloat16" if fast else "float32", f"the processor {reason} fast bfloat16 arithmetic")
+    if train.threads == "auto":
+        chosen["threads"] = (facts.threads, "as many as torch uses on this machine")
+    origins |= {f"train.{key}": source for key, (_, source) in chosen.items()}
+    return _with(recipe, train=_changed(train, {key: value for key, (value, _) in chosen.items()})), origins
+
+
+def _resolve_task(recipe: Recipe, facts: Facts) -> tuple[Recipe, dict[str, str]]:
+    task: Any = recipe.task
+    origins: dict[str, str] = {}
+    changes: dict[str, Any] = {}
+    room = None if facts.model_max_length is None else facts.model_max_length - recipe.method.added_tokens()
+    given = getattr(task, "max_length", None)
+    if isinstance(given, int) and room is not None and given > room:
+        raise RecipeError([Fault("task.max_length", f"{given} tokens were asked for, but this model takes "
+                                 f"{facts.model_max_length} and the method adds {recipe.method.added_tokens()}; "
+                                 f"at most {room} fit.")])  # fmt: skip
+    if given == "auto":
+        wanted = 8 * ceil(facts.lengths[2] / 8)
+        limit = min(LONGEST, room or LONGEST)
+        changes["max_length"] = max(8, min(wanted, limit))
+        origins["task.max_length"] = (
+            f"99th percentile of training texts is {facts.lengths[2]} tokens; at most {limit}: "
+            + ("the model's own limit" if limit < LONGEST else "longer texts rarely gain for their cost, say more here")
+        )
+    if getattr(task, "class_weights", None) == "balanced":
+        total, classes = sum(facts.class_counts.values()), len(facts.class_counts)
+        changes["class_weights"] = {
+            label: round(total / (classes * max(1, count)), 6) for label, count in facts.class_counts.items()
+        }
+        origins["task.class_weights"] = "balanced: examples / (classes x examples of the class)"
+    return _with(recipe, task=_changed(task, changes)), origins
+
+
+def _tidy(rate: float) -> float:
+    """Two significant digits, so that a rate reads as one would write it."""
+    return float(f"{rate:.2g}")
+
+
+def _changed(options: Any, changes: Mapping[str, Any]) -> Any:
+    made: Options = options.model_copy(update=dict(changes))
+    return made
+
+
+def _with(recipe: Recipe, **sections: Any) -> Recipe:
+    return recipe.model_copy(update=sections)

@@ -1,0 +1,1 @@
+"""The spine: from a recipe to a proven run folder."""

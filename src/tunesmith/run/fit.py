@@ -1,0 +1,170 @@
+"""The spine: from a recipe to a proven run folder. READ THIS FIRST.
+
+recipe -> folder and lock -> data, model, method -> score of the untouched model -> preflight -> loop -> score of the
+best state -> what is delivered, card, report. `fit`, `resume` and `stream` are one path; a fresh run is a resumed one
+whose folder is empty.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from tunesmith.errors import InterruptedRun, RunError
+from tunesmith.evaluate.evaluate import score
+from tunesmith.recipe.recipe import Recipe
+from tunesmith.run import finish, preflight
+from tunesmith.run.folder import EventLog, Finished, locked, new_folder, open_run, read_recipe, write_json, write_recipe
+from tunesmith.run.manifest import check_same, manifest
+from tunesmith.run.setup import Learning, Ready, absolute, set_up, start_learning
+from tunesmith.run.stopping import Stop, stop_on_signals
+from tunesmith.run.tensorboard import Board
+from tunesmith.train.checkpoint import newest_checkpoint, prune, restore_tensors, save_checkpoint
+from tunesmith.train.device import Device
+from tunesmith.train.loop import Progress, train
+from tunesmith.train.optimizer import optimizer_state, restore_optimizer
+from tunesmith.types import Begun, Evaluated, Event, Stage, Step
+
+KEPT = 2  # newest checkpoints that stay while training
+
+
+def fit(recipe: Recipe, folder: Path | None = None, on_event: Callable[[Event], None] | None = None) -> Finished:
+    """Fine-tune as the recipe says; `on_event` sees every event. Errors end the run as `errors.py` says."""
+    place = new_folder(recipe, folder) if Device().is_main else Path(folder or recipe.output)
+    for event in _events(absolute(recipe), place):
+        if on_event is not None:
+            on_event(event)
+    return open_run(place)
+
+
+def resume(folder: Path, on_event: Callable[[Event], None] | None = None) -> Finished:
+    """Go on with an interrupted run, bit for bit as if it had not stopped. A finished run is returned as it is."""
+    recipe = read_recipe(Path(folder))
+    if not (Path(folder) / "scores.json").is_file():
+        for event in _events(recipe, Path(folder)):
+            if on_event is not None:
+                on_event(event)
+    elif on_event is not None:
+        on_event(Stage(f"{folder} is finished already; nothing is left to do"))
+    return open_run(folder)
+
+
+def stream(recipe: Recipe, folder: Path | None = None) -> Iterator[Event]:
+    """As `fit`, as a generator: not asking for the next event pauses the run, closing it stops it resumably."""
+    yield from _events(absolute(recipe), new_folder(recipe, folder))
+
+
+def _events(recipe: Recipe, folder: Path) -> Iterator[Event]:
+    main = Device().is_main
+    work = folder / ".work"
+    with locked(folder, hold=main), stop_on_signals() as stop:
+        if main and not (folder / "recipe.yaml").exists():
+            write_recipe(folder, recipe, {})
+        ready: Ready | None = None
+        for found in set_up(recipe, work):
+            if isinstance(found, str):
+                yield Stage(found)
+            else:
+                ready = found
+        assert ready is not None
+        finish.keep_quarantine(ready, folder)
+        known = manifest(ready)
+        check_same(folder, known)
+        if main:
+            write_recipe(folder, ready.recipe, known["origins"])
+            write_json(folder / "manifest.json", known)
+
+        ready.device.precision = "float32"  # scores before and after are those of the delivered form
+        if not (folder / "predictions" / "before.json").exists():
+            yield Stage("scoring the untouched model")
+        before = finish.score_before(ready, folder)
+        checkpoint, damaged = newest_checkpoint(folder / "checkpoints")
+        for fault in damaged:
+            yield Stage(f"passing over a damaged checkpoint: {fault}")
+        if checkpoint is None:
+            yield Stage("fitting the head's start")
+            ready.recipe.task.start(ready.pretrained, ready.parts["train"].encoded)
+        learning = start_learning(ready)
+        ready.device.precision = ready.recipe.train.precision  # type: ignore[assignment]
+
+        progress = Progress()
+        method = ready.recipe.method
+        if checkpoint is None:
+            yield Stage("trying everything once (preflight)")
+            found_faults = preflight.examine(ready, learning)
+            lines = found_faults.lines()
+            if not found_faults.ok:
+                raise RunError("\n".join(["preflight failed; nothing was trained:", *lines]))
+            length = 0
+        else:
+            restore_tensors(learning.learned, checkpoint.tensors["learned"], what=str(checkpoint.folder))
+            method.restore(learning.model, checkpoint.tensors["method"])
+            restore_optimizer(learning.optimizer, learning.learned, checkpoint.tensors["optimizer"])
+            progress = Progress(**checkpoint.values["progress"])
+            lines = [f"going on after step {progress.step}"]
+            length = int(checkpoint.values["events_bytes"])
+        log = EventLog(folder / "events.jsonl", length, writes=main)
+        yield Begun(folder, learning.plan.steps, progress.step, before, learning.plan.main_score, tuple(lines))
+        yield from _train(ready, learning, progress, log, folder, stop)
+
+        stop.wait = False
+        yield Stage("scoring the fine-tuned model")
+        finish.finish(ready, learning, progress, folder)
+        if main:
+            shutil.rmtree(work, ignore_errors=True)
+        ready.device.wait()
+
+
+def _train(
+    ready: Ready, learning: Learning, progress: Progress, log: EventLog, folder: Path, stop: Stop
+) -> Iterator[Event]:
+    """The loop's events, logged; checkpoints between them; early stopping; a signal's wish to stop."""
+    options, device, plan = ready.recipe.train, ready.device, learning.plan
+    validation = ready.parts["validation"]
+    scoring = {"task": ready.recipe.task, "processor": ready.pretrained.processor, "device": device}
+    events = train(
+        learning.model,
+        learning.batches,
+        loss=ready.recipe.task.loss,
+        learner=ready.recipe.method,
+        optimizer=learning.optimizer,
+        plan=plan,
+        progress=progress,
+        device=device,
+        evaluate=(lambda: score(learning.model, validation, **scoring)) if len(validation.encoded) else None,
+    )
+    patience = options.early_stopping
+    stop.wait = True
+    with Board(folder, wanted=options.tensorboard and device.is_main) as board:
+        if patience is not None and progress.evaluations_since_best >= patience:
+            return
+        for event in events:
+            log.add(event)
+            board.add(event)
+            evaluation_follows = isinstance(event, Step) and len(validation.encoded) and plan.evaluates_at(event.step)
+            asked = device.any_process(stop.asked)
+            due = asked or isinstance(event, Evaluated) or event.step % int(options.checkpoint_every) == 0
+            if not evaluation_follows and (due or event.step == plan.steps):
+                _save(ready, learning, progress, log, folder)
+            yield event
+            if not evaluation_follows and asked:
+                raise InterruptedRun(f"stopped at step {progress.step}; go on with: tunesmith resume {folder}")
+            enough = patience is not None and progress.evaluations_since_best >= patience
+            if isinstance(event, Evaluated) and enough:
+                return
+
+
+def _save(ready: Ready, learning: Learning, progress: Progress, log: EventLog, folder: Path) -> None:
+    if not ready.device.is_main:
+        return
+    tensors = {
+        "learned": dict(learning.learned),
+        "method": ready.recipe.method.state(learning.model),
+        "optimizer": optimizer_state(learning.optimizer, learning.learned),
+    }
+    values = {"progress": asdict(progress), "events_bytes": log.length()}
+    save_checkpoint(folder / "checkpoints", progress.step, tensors, json.loads(json.dumps(values)))
+    prune(folder / "checkpoints", keep=KEPT, always={progress.best_step})

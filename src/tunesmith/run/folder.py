@@ -1,0 +1,134 @@
+"""The run folder: its files, its lock, and Finished, a run that ended well. The one hand-over between processes."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tunesmith.errors import FolderInUseError, RunError
+from tunesmith.recipe.recipe import Recipe
+from tunesmith.train.checkpoint import disk_faults, write_atomically
+from tunesmith.types import Evaluated, Step
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished run. `scores` is scores.json, `recipe` the resolved recipe as plain values."""
+
+    folder: Path
+    scores: Mapping[str, Any]
+    recipe: Mapping[str, Any]
+
+
+def open_run(folder: str | Path) -> Finished:
+    """A run that ended well. RunError, with what to do, when there is none in that folder."""
+    folder = Path(folder)
+    recipe = read_recipe(folder)
+    if not (folder / "scores.json").is_file():
+        raise RunError(f"{folder}: this run has not finished. Go on with: tunesmith resume {folder}")
+    return Finished(folder, json.loads((folder / "scores.json").read_text(encoding="utf-8")), recipe.as_dict())
+
+
+def read_recipe(folder: Path) -> Recipe:
+    """The resolved recipe of a run folder. RunError when the folder holds no run."""
+    file = folder / "recipe.yaml"
+    if not file.is_file():
+        raise RunError(f"{folder} is not a run folder: it has no recipe.yaml. `tunesmith fit` makes one.")
+    return Recipe.read(file)
+
+
+def new_folder(recipe: Recipe, folder: Path | None) -> Path:
+    """The folder of a new run, made: the one asked for, else runs/TASK-METHOD-MODEL with the next free number.
+
+    RunError when it already holds a run.
+    """
+    if folder is None and recipe.output != "auto":
+        folder = Path(recipe.output)
+    if folder is not None:
+        if (folder / "recipe.yaml").exists():
+            raise RunError(
+                f"{folder} holds a run already. Go on with it: tunesmith resume {folder}; or name another --output."
+            )
+        with disk_faults(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    model = re.sub(r"[^A-Za-z0-9]+", "-", recipe.model.name.rsplit(":", 1)[-1])[-40:].strip("-")
+    name = f"{type(recipe.task).name}-{type(recipe.method).name}-{model}"
+    with disk_faults(Path("runs")):
+        for number in range(1, 1_000_000):
+            path = Path("runs") / (name if number == 1 else f"{name}-{number}")
+            try:
+                path.mkdir(parents=True)
+                return path
+            except FileExistsError:
+                continue
+    raise RunError("runs/ is full")
+
+
+@contextmanager
+def locked(folder: Path, *, hold: bool = True) -> Iterator[None]:
+    """Hold the folder's lock. FolderInUseError (exit code 73) if another process holds it; the lock of a process that
+    died is gone with it. hold: False for processes that work under another's lock."""
+    if not hold:
+        yield
+        return
+    with disk_faults(folder):
+        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise FolderInUseError(
+                f"{folder} is in use by another run. Wait for it, or name another --output."
+            ) from error
+        yield
+    finally:
+        os.close(handle)
+
+
+class EventLog:
+    """events.jsonl: one line an event. A checkpoint keeps its length, so that a resumed run goes on at the very byte.
+
+    writes: False for processes that leave the file to another.
+    """
+
+    def __init__(self, path: Path, length: int = 0, *, writes: bool = True) -> None:
+        self.path = path
+        self.writes = writes
+        if writes:
+            with disk_faults(path):
+                path.touch()
+                os.truncate(path, length)
+
+    def add(self, event: Step | Evaluated) -> None:
+        """Append one event and hand it to the system."""
+        if not self.writes:
+            return
+        kind = "step" if isinstance(event, Step) else "evaluated"
+        with disk_faults(self.path), self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"event": kind, **asdict(event)}) + "\n")
+
+    def length(self) -> int:
+        """Bytes so far."""
+        return self.path.stat().st_size
+
+
+def write_recipe(folder: Path, recipe: Recipe, origins: Mapping[str, str]) -> None:
+    """recipe.yaml: every value resolved; a comment says where each computed one came from."""
+    head = "".join(f"# {path}: {origin}\n" for path, origin in sorted(origins.items()))
+    body = yaml.safe_dump(recipe.as_dict(), allow_unicode=True, sort_keys=False)
+    write_atomically(folder / "recipe.yaml", f"# Every value of this run. Filled in for `auto`:\n{head}\n{body}")
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """A JSON file in one rename."""
+    write_atomically(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=True) + "\n")

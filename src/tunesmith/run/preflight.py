@@ -1,0 +1,199 @@
+"""Preflight: everything that silently goes wrong elsewhere, tried once before the first step; seconds.
+
+- a batch cut into micro-batches gives the gradient of the whole batch;
+- after one update every learned tensor has moved, and every frozen tensor and buffer is what it was;
+- what would be delivered, saved and read back by plain transformers and peft, gives the same logits;
+- head size, label map and targets agree; the share of texts that are cut; the expected steps and time.
+
+The model, the optimizer and the random state are afterwards as they were, bit for bit.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tunesmith.recipe.recipe import Recipe
+from tunesmith.run import finish
+from tunesmith.run.delivered import load_delivered
+from tunesmith.run.setup import Learning, Ready, set_up, start_learning
+from tunesmith.train import randomness
+from tunesmith.train.optimizer import Rates, make_optimizer
+from tunesmith.types import Batch
+
+EXAMPLES = 8  # of the first batch: enough to see a fault, little to wait for
+GRADIENT_TOLERANCE = 2e-3  # relative, float32: sums in another order differ by rounding only
+LOGIT_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing tried: its name, whether it holds, and what was seen."""
+
+    name: str
+    ok: bool
+    seen: str
+
+
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """All that was tried."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether training may begin."""
+        return all(check.ok for check in self.checks)
+
+    def lines(self) -> list[str]:
+        """A line a check."""
+        return [f"{'ok  ' if check.ok else 'FAIL'}  {check.name}: {check.seen}" for check in self.checks]
+
+
+def check(recipe: Recipe) -> Preflight:
+    """Read everything that a fit would read and examine it, in a folder that is thrown away; nothing is trained."""
+    with tempfile.TemporaryDirectory(prefix="tunesmith-check-") as place:
+        ready = next(found for found in set_up(recipe, Path(place)) if isinstance(found, Ready))
+        summary = ready.dataset.summary
+        rows = Check(
+            "rows",
+            True,
+            f"{summary.read:,} read = {summary.used:,} used + {summary.quarantined:,} quarantined + "
+            f"{summary.blank:,} blank; {', '.join(f'{n} {k:,}' for n, k in summary.split_sizes.items())}",
+        )
+        notes = tuple(Check("data", True, note) for note in summary.notes)
+        ready.recipe.task.start(ready.pretrained, ready.parts["train"].encoded)
+        return Preflight((rows, *notes, *examine(ready, start_learning(ready)).checks))
+
+
+def examine(ready: Ready, learning: Learning) -> Preflight:
+    """Try a fresh run's model on the first examples of its first batch."""
+    whole = learning.batches.collate([int(i) for i in learning.batches.indices(1)[:EXAMPLES]], list(range(EXAMPLES)))
+    whole = Batch(whole.inputs, whole.labels, tuple(range(len(whole))))
+    whole = ready.device.move(whole)
+    with _untouched(ready, learning), torch.random.fork_rng(devices=[]):
+        checks = [_head(ready, learning, whole), _micro_batches(ready, learning, whole)]
+        moves, seconds = _moves(ready, learning, whole)
+        checks += [moves, _same_after_reading(ready, learning, whole), _cut(ready), _time(learning, seconds)]
+    return Preflight(tuple(checks))
+
+
+@contextmanager
+def _untouched(ready: Ready, learning: Learning) -> Iterator[None]:
+    method = ready.recipe.method
+    kept = {name: t.detach().clone() for name, t in learning.learned.items()}
+    state = {name: t.clone() for name, t in method.state(learning.model).items()}
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, tensor in learning.learned.items():
+                tensor.copy_(kept[name])
+                tensor.grad = None
+        method.restore(learning.model, state)
+
+
+def _head(ready: Ready, learning: Learning, whole: Batch) -> Check:
+    logits = ready.recipe.task.predict(learning.model.eval(), whole)
+    names = dict(ready.pretrained.model.config.id2label)  # type: ignore[union-attr,arg-type]
+    wanted = dict(enumerate(ready.dataset.labels))
+    same = names == wanted and logits.shape[1] == len(wanted)
+    return Check("head and label map", same, f"{logits.shape[1]} outputs for {len(wanted)} labels, names "
+                 + ("agree" if names == wanted else f"differ: {names} against {wanted}"))  # fmt: skip
+
+
+def _gradient(ready: Ready, learning: Learning, batches: list[Batch]) -> list[Tensor]:
+    ready.recipe.method.training_mode(learning.model)
+    learning.optimizer.zero_grad(set_to_none=True)
+    count = 0.0
+    for batch in batches:
+        randomness.begin(ready.recipe.train.seed, 1, batch.positions)
+        loss = ready.recipe.task.loss(learning.model, batch)
+        loss.total.backward()
+        count += loss.count
+    return [torch.zeros_like(t) if t.grad is None else t.grad / count for t in learning.learned.values()]
+
+
+def _micro_batches(ready: Ready, learning: Learning, whole: Batch) -> Check:
+    if len(whole) < 2:
+        return Check("micro-batches", True, "one example cannot be cut")
+    cut = len(whole) // 3 or 1
+    parts = [_slice(whole, 0, cut), _slice(whole, cut, len(whole))]
+    one, two = _gradient(ready, learning, [whole]), _gradient(ready, learning, parts)
+    size = torch.stack([g.norm() for g in one]).norm()
+    apart = torch.stack([(a - b).norm() for a, b in zip(one, two, strict=True)]).norm() / size.clamp_min(1e-12)
+    told = f"{cut} + {len(whole) - cut} examples against {len(whole)}: gradients {apart:.1e} apart (relative)"
+    return Check("micro-batches", bool(apart < GRADIENT_TOLERANCE) and bool(size > 0), told)
+
+
+def _slice(batch: Batch, start: int, end: int) -> Batch:
+    inputs = {name: tensor[start:end] for name, tensor in batch.inputs.items()}
+    return Batch(inputs, None if batch.labels is None else batch.labels[start:end], batch.positions[start:end])
+
+
+def _moves(ready: Ready, learning: Learning, whole: Batch) -> tuple[Check, float]:
+    """Two updates, since a matrix that starts at zero keeps its partner's gradient at zero for the first."""
+    model, method, learned = learning.model, ready.recipe.method, learning.learned
+    frozen = {n: t for n, t in [*model.named_parameters(), *model.named_buffers()]
+              if not any(t is other for other in learned.values())}  # fmt: skip
+    before, kept = _prints(frozen), {n: t.detach().clone() for n, t in learned.items()}
+    optimizer = make_optimizer(learned, ready.pretrained.anatomy, Rates(1e-3, 1e-3, 0.0, 1.0))
+    started = time.perf_counter()
+    for step in (1, 2):
+        _gradient(ready, learning, [whole])
+        method.after_backward(model, step, learning.plan.steps)
+        optimizer.step()
+        method.after_step(model, step, learning.plan.steps)
+    seconds = (time.perf_counter() - started) / 2 / len(whole)
+    still = [n for n, t in learned.items() if torch.equal(t, kept[n])]
+    after = _prints(frozen)
+    moved = [n for n in frozen if before[n] != after[n] and n not in method.state(model)]
+    told = f"{len(learned)} learned tensors moved, {len(frozen)} frozen ones stayed"
+    if still or moved:
+        told = f"learned but unmoved: {still[:3] or 'none'}; frozen but moved: {moved[:3] or 'none'}"
+    return Check("what learns", not still and not moved, told), seconds
+
+
+def _prints(tensors: Mapping[str, Tensor]) -> dict[str, tuple[float, float]]:
+    """A fingerprint of each tensor that any changed value changes (sums in float64, one weighted by place)."""
+    prints = {}
+    for name, tensor in tensors.items():
+        flat = tensor.detach().reshape(-1).double()
+        prints[name] = (float(flat.sum()), float(flat.square().sum()))
+    return prints
+
+
+def _same_after_reading(ready: Ready, learning: Learning, whole: Batch) -> Check:
+    model = learning.model.eval()
+    live = ready.recipe.task.predict(model, whole)
+    with tempfile.TemporaryDirectory(prefix="tunesmith-preflight-") as place:
+        finish.deliver(ready, learning, Path(place))
+        plain, _ = load_delivered(Path(place))
+        read: Any = ready.recipe.task.predict(ready.device.place(plain), whole)
+    apart = float(abs(live - read).max() / max(1.0, abs(live).max()))
+    return Check("saved and read back", apart < LOGIT_TOLERANCE, f"logits {apart:.1e} apart, read by a plain program")
+
+
+def _cut(ready: Ready) -> Check:
+    limit = getattr(ready.recipe.task, "max_length", None)
+    share = float((ready.lengths > limit).mean()) if limit else 0.0
+    longest = int(ready.lengths.max(initial=0))
+    advice = f" (longest seen {longest}; task.max_length={min(longest, 512)} would keep more)" if share > 0.1 else ""
+    return Check("texts cut", True, f"{share:.1%} of the texts are longer than {limit} tokens{advice}")
+
+
+def _time(learning: Learning, seconds: float) -> Check:
+    plan, batches = learning.plan, learning.batches
+    expected = seconds * batches.batch_size * plan.steps
+    return Check(
+        "expected", True, f"{plan.steps:,} steps of {batches.batch_size} examples, about {expected / 60:.1f} minutes"
+    )

@@ -1,0 +1,160 @@
+"""The report: one page, one file, that tells what a run gained and what it cost.
+
+It reads only the run folder and writes `report.html` into it: style and pictures inline, no script, nothing from the
+network (a content security policy in the page forbids it), light or dark as the reader's system is. The same folder
+gives the same bytes. A run that is still going gives a page of what is there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from tunesmith.errors import DiskError
+from tunesmith.run.report_parts import answers, calibration, origins, training, words
+from tunesmith.run.report_parts.facts import Facts, read_facts
+
+BARS = ("accuracy", "micro_f1", "macro_f1", "subset_accuracy", "mcc", "auroc")
+"""Scores between 0 and 1 where higher is better: drawn as bars, the main score first."""
+
+
+def write_report(folder: Path) -> Path:
+    """Write `folder/report.html` and return its path. RunError if it is no run folder, DiskError if it can't write."""
+    folder = Path(folder)
+    page = render(read_facts(folder))
+    target, new = folder / "report.html", folder / ".report.html.new"
+    try:
+        new.write_text(page, encoding="utf-8")
+        os.replace(new, target)
+    except OSError as error:
+        raise DiskError(
+            f"cannot write {target}: {error.strerror or error}. Free some space or check its rights."
+        ) from error
+    return target
+
+
+def render(facts: Facts) -> str:
+    """The page as text."""
+    here = Path(__file__).parent
+    page = Environment(
+        loader=FileSystemLoader(here),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_visible,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page.filters |= {f.__name__: f for f in (words.score, words.signed, words.span, words.count, words.large)}
+    page.filters |= {f.__name__: f for f in (words.seconds, words.mebibytes, words.share, words.name, words.chance)}
+    page.filters |= {"cut": words.shown, "brief": words.brief, "ending": words.ending}
+    style = Markup((here / "report.css").read_text(encoding="utf-8"))
+    return page.get_template("report.html.j2").render(style=style, **context(facts))
+
+
+def context(facts: Facts) -> dict[str, Any]:
+    """Everything the template shows, by section."""
+    scores = facts.scores
+    return {
+        "run": facts.folder.resolve().name,
+        "facts": facts,
+        "about": _about(facts),
+        "headline": words.headline(scores, facts.examples) if facts.finished else {},
+        "tiles": _tiles(facts) if facts.finished else [],
+        "bars": _bars(scores) if facts.finished else [],
+        "others": _others(scores) if facts.finished else [],
+        "turned": answers.turned(facts),
+        "curves": training.curves(facts),
+        "confusions": answers.confusions(facts),
+        "classes": answers.classes(facts),
+        "mistakes": answers.mistakes(facts),
+        "calibration": calibration.calibration(facts),
+        "forgotten": _forgotten(scores.get("old_tasks") or {}),
+        "data": origins.data(facts),
+        "recipe": origins.recipe(facts),
+        "origins": origins.origins(facts),
+    }
+
+
+def _visible(value: Any) -> Any:
+    """Every printed expression passes here before it is escaped: only our own mark-up stays as it is."""
+    return value if isinstance(value, Markup) else words.shown("" if value is None else value)
+
+
+def _about(facts: Facts) -> list[tuple[str, str]]:
+    """Task, method and model of the run."""
+    named = []
+    for key in ("task", "method"):
+        value = facts.recipe.get(key)
+        value = value.get("name", "") if isinstance(value, Mapping) else value
+        named.append((key, str(value or "").replace("_", " ")))
+    return [(key, value) for key, value in (*named, ("model", facts.model_name)) if value]
+
+
+def _tiles(facts: Facts) -> list[dict[str, str]]:
+    """What it cost, in five figures at most."""
+    cost = facts.scores.get("cost") or {}
+    trained = sum(float(s.get("seconds") or 0) for s in facts.steps)
+    seen = sum(int(s.get("examples") or 0) for s in facts.steps)
+    pace = f"{len(facts.steps):,} steps" + (f", {seen / trained:,.0f} examples a second" if trained else "")
+    adapter = (facts.folder / "best" / "adapter_config.json").is_file()
+    tiles = [
+        (
+            "learned",
+            "Learned parameters",
+            words.large,
+            f"{words.share(cost.get('learned'), cost.get('total'))} of {words.large(cost.get('total'))}",
+        ),
+        ("seconds", "Time", words.seconds, pace),
+        ("peak_mib", "Peak memory", words.mebibytes, "most held at once"),
+        ("file_mib", "File size", words.mebibytes, "the adapter alone" if adapter else "the whole model"),
+    ]
+    return [
+        {"name": n, "value": say(cost[key]), "more": more} for key, n, say, more in tiles if cost.get(key) is not None
+    ]
+
+
+def _bars(scores: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Scores of 0 to 1 before and after with their intervals, the main one first."""
+    main = scores["main_score"]["name"]
+    order = [m for m in (main, *BARS) if m in BARS and m in scores["after"]]
+    return [_compared(scores, metric) for metric in dict.fromkeys(order)]
+
+
+def _others(scores: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The remaining scores, those of single classes aside: they stand in the table of classes."""
+    return [_compared(scores, m) for m in scores["after"] if m not in BARS and not m.startswith("f1/")]
+
+
+def _forgotten(old_tasks: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Scores of old tasks, {task: {"before": {score: value}, "after": {score: value}}}, as rows.
+
+    Forgetting is before minus after, or after minus before where lower is better: above 0 something was lost.
+    """
+    rows = []
+    for task, held in old_tasks.items():
+        for metric, before in held.get("before", {}).items():
+            after = held.get("after", {}).get(metric)
+            if after is not None:
+                lost = after - before if metric in words.LOWER_IS_BETTER else before - after
+                rows.append({"task": task, "metric": metric, "before": before, "after": after, "forgetting": lost})
+    return rows
+
+
+def _compared(scores: Mapping[str, Any], metric: str) -> dict[str, Any]:
+    before, after = scores.get("before", {}).get(metric), scores["after"].get(metric)
+    intervals = scores.get("intervals", {})
+    both = isinstance(before, int | float) and isinstance(after, int | float)
+    return {
+        "name": words.name(metric),
+        "means": words.NAMES.get(metric, ("", ""))[1],
+        "before": before,
+        "after": after,
+        "change": after - before if both else None,
+        "before_ends": intervals.get("before", {}).get(metric),
+        "after_ends": intervals.get("after", {}).get(metric),
+    }

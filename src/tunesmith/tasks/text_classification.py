@@ -1,0 +1,158 @@
+"""Text classification: one label, or any number of labels, for a text or a pair of texts.
+
+Sentiment, topics, intents, spam, entailment, paraphrase. The model is any transformers model with a sequence-
+classification form. A single label is learned by cross-entropy, several labels by one binary cross-entropy a class.
+The main score is accuracy (micro F1 for several labels); macro F1, F1 a class, Matthews correlation, AUROC and the
+expected calibration error stand beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from tunesmith.tasks.base import Encoded, Task
+from tunesmith.types import Batch, Example, Examples, Loss, MainScore, ModelSource, Prediction, Pretrained
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
+
+
+class TextClassification(Task):
+    """Options of the task."""
+
+    text_columns: ClassVar[tuple[str, ...]] = ("text", "text_pair")
+
+    max_length: Annotated[int, Field(ge=4, le=131_072)] | Literal["auto"] = Field(
+        "auto", description="tokens kept of each text"
+    )
+    pooling: Literal["auto", "cls", "mean"] = Field("auto", description="how token states become one vector")
+    class_weights: Literal["none", "balanced"] | dict[str, float] = Field(
+        "none", description="weight of each class in the loss; balanced: inverse of its frequency"
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
+
+    def main_score(self, *, multi_label: bool) -> MainScore:
+        """Accuracy, or micro F1 for several labels."""
+        return MainScore("micro_f1" if multi_label else "accuracy", "higher")
+
+    def load(self, source: ModelSource, labels: Sequence[str], *, multi_label: bool, seed: int) -> Pretrained:
+        """The pretrained model with a head for these labels."""
+        from tunesmith.models.from_transformers import load_classifier
+
+        return load_classifier(source, labels, multi_label=multi_label, seed=seed, pooling=self.pooling)
+
+    def start(self, pretrained: Pretrained, encoded: Any) -> None:
+        """Where the model's card says mean pooling but its classifier reads the first token through a pooler (BERT),
+        fit the pooler to the mean over some training texts; see `models/pooling.py`."""
+        from pathlib import Path
+
+        from tunesmith.models import pooling
+
+        wanted = pooling.card_pooling(Path(pretrained.source.path)) == "mean" and self.pooling == "auto"
+        if wanted and (pooler := pooling.first_token_pooler(pretrained)) is not None:
+            chosen = range(0, len(encoded), 1 + len(encoded) // pooling.FITTED)
+            batch = self.collate([encoded[i] for i in chosen], None, pretrained.processor)
+            pooling.start_pooler(pretrained, pooler, batch)
+
+    def encode(self, examples: Sequence[Example], processor: Any) -> list[Encoded]:
+        """Token ids, cut from the end (a pair: from its longer text) to `max_length` tokens."""
+        texts = [str(e.inputs["text"]) for e in examples]
+        pairs = [e.inputs.get("text_pair") for e in examples]
+        second = [str(p) for p in pairs] if any(p is not None for p in pairs) else None
+        limit = None if self.max_length == "auto" else self.max_length
+        encoded = processor(texts, second, truncation=limit is not None, max_length=limit, padding=False)
+        keys = [k for k in ("input_ids", "token_type_ids") if k in encoded]
+        return [{k: encoded[k][i] for k in keys} for i in range(len(examples))]
+
+    def collate(
+        self, encoded: Sequence[Encoded], labels: Any, processor: Any, *, positions: Sequence[int] | None = None
+    ) -> Batch:
+        """Pad on the right to the longest."""
+        import numpy as np
+        import torch
+
+        sizes = np.array([len(e["input_ids"]) for e in encoded])
+        shape = (len(encoded), max(1, int(sizes.max())))
+        padding = {"input_ids": processor.pad_token_id or 0, "token_type_ids": processor.pad_token_type_id}
+        inputs: dict[str, torch.Tensor] = {}
+        for key in encoded[0]:
+            table = np.full(shape, padding[key], dtype=np.int64)
+            for row, example in enumerate(encoded):
+                table[row, : sizes[row]] = example[key]
+            inputs[key] = torch.from_numpy(table)
+        inputs["attention_mask"] = torch.from_numpy((np.arange(shape[1]) < sizes[:, None]).astype(np.int64))
+        target = None if labels is None else torch.as_tensor(labels)
+        places = tuple(range(len(encoded))) if positions is None else tuple(positions)
+        return Batch(inputs, target, places)
+
+    def loss(self, model: nn.Module, batch: Batch) -> Loss:
+        """Cross-entropy summed over examples (binary, over examples and classes, for multi-label), and the count."""
+        import torch.nn.functional as functional
+
+        assert batch.labels is not None
+        logits = model(**batch.inputs).logits.float()
+        weights = _weights(self.class_weights, model, logits)
+        if batch.labels.dim() == 2:
+            target = batch.labels * (1 - self.label_smoothing) + 0.5 * self.label_smoothing
+            total = functional.binary_cross_entropy_with_logits(logits, target, weights, reduction="sum")
+            return Loss(total / logits.shape[1], float(len(batch)))
+        total = functional.cross_entropy(
+            logits, batch.labels, weights, reduction="sum", label_smoothing=self.label_smoothing
+        )
+        count = float(len(batch)) if weights is None else float(weights[batch.labels].sum())
+        return Loss(total, count)
+
+    def predict(self, model: nn.Module, batch: Batch) -> np.ndarray:
+        """Logits [examples, classes], float32."""
+        import torch
+
+        with torch.inference_mode():
+            logits: np.ndarray = model(**batch.inputs).logits.float().cpu().numpy()
+        return logits
+
+    def predictions(self, logits: np.ndarray, labels: Sequence[str], thresholds: Any = None) -> list[Prediction]:
+        """The best class of each row, or with `thresholds` (logits, one a class) every class above its own."""
+        if thresholds is None:
+            return [Prediction(row, labels[int(row.argmax())]) for row in logits]
+        chosen = logits > thresholds
+        return [
+            Prediction(row, tuple(label for label, yes in zip(labels, on, strict=True) if yes))
+            for row, on in zip(logits, chosen, strict=True)
+        ]
+
+    def targets(self, examples: Examples, labels: Sequence[str]) -> np.ndarray:
+        """Class indices [examples], or 0/1 [examples, classes] where labels are tuples."""
+        import numpy as np
+
+        index = {label: i for i, label in enumerate(labels)}
+        given = [e.label for e in examples]
+        if given and not isinstance(given[0], str):
+            table = np.zeros((len(given), len(labels)), dtype=np.float32)
+            for row, names in enumerate(given):
+                table[row, [index[n] for n in names or ()]] = 1.0
+            return table
+        return np.array([index[str(label)] for label in given], dtype=np.int64)
+
+    def score(
+        self, logits: np.ndarray, targets: np.ndarray, labels: Sequence[str], thresholds: Any = None
+    ) -> dict[str, float]:
+        """Every score of the task; `thresholds` as in `predictions`."""
+        from tunesmith.metrics import classification
+
+        if targets.ndim == 2:
+            return classification.multi_label(logits, targets, labels, thresholds)
+        return classification.single_label(logits, targets, labels)
+
+
+def _weights(chosen: Any, model: nn.Module, logits: Tensor) -> Tensor | None:
+    """Class weights in the order of the model's labels; None for no weights."""
+    import torch
+
+    if not isinstance(chosen, dict):
+        return None
+    names: dict[int, str] = model.config.id2label  # type: ignore[union-attr,assignment]
+    return torch.tensor([float(chosen.get(names[i], 1.0)) for i in range(logits.shape[1])], device=logits.device)

@@ -1,0 +1,124 @@
+"""What a person sees in the terminal: the progress of a fit, its result, listings, and faults as one block."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from tunesmith.errors import (
+    DataError,
+    InterruptedRun,
+    ModelError,
+    NotFiniteError,
+    RecipeError,
+    TunesmithError,
+    did_you_mean,
+)
+
+if TYPE_CHECKING:
+    from tunesmith.deploy.evaluation import Evaluation
+    from tunesmith.plugin import Registry
+    from tunesmith.run.folder import Finished
+
+_TITLES: tuple[tuple[type[TunesmithError], str], ...] = (
+    (RecipeError, "the recipe or the command line is not right"),
+    (DataError, "the data cannot be used as it is"),
+    (ModelError, "the model cannot be used"),
+    (InterruptedRun, "interrupted, and saved"),
+    (NotFiniteError, "stopped: not a finite number"),
+    (TunesmithError, "this run cannot go on"),
+)
+
+
+def show_run(run: Finished) -> None:
+    """The result of a finished run: scores before and after with their interval, and where everything lies."""
+    console = Console(highlight=False)
+    for line in result_lines(run.scores):
+        console.print(line, soft_wrap=True)
+    console.print(f"run folder  {escape(str(run.folder))}", soft_wrap=True)
+    page = run.folder / "report.html"
+    if page.exists():
+        console.print(f"report      {escape(str(page))}", soft_wrap=True)
+
+
+def result_lines(scores: Mapping[str, Any]) -> list[str]:
+    """The main score of a run's scores.json in words, before and after, with intervals where it has them."""
+    name = scores["main_score"]["name"]
+    lines = []
+    for when, words in (("before", "untouched model"), ("after", "fine-tuned")):
+        value = scores.get(when, {}).get(name)
+        if value is not None:
+            interval = scores.get("intervals", {}).get(when, {}).get(name)
+            span = f"  (95 % interval {interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
+            lines.append(f"{words:<17}{name} {value:.3f}{span}")
+    gain = scores.get("difference", {}).get(name)
+    if gain:
+        lines.append(f"{'difference':<17}{gain[0]:+.3f}  (95 % interval {gain[1]:+.3f} to {gain[2]:+.3f})")
+    return lines
+
+
+def evaluation_lines(found: Evaluation) -> list[str]:
+    """Scores on new data in words, the main one first."""
+    low, high = found.interval
+    head = f"{found.main_score} {found.scores[found.main_score]:.3f}  (95 % interval {low:.3f} to {high:.3f})"
+    count = f"  on {found.examples:,} examples of {found.data}"
+    others = [f"{name} {value:.3f}" for name, value in found.scores.items() if name != found.main_score]
+    left_out = [f"{found.unlabelled:,} rows without a label were left out"] if found.unlabelled else []
+    return [head + count, *others, *left_out]
+
+
+def answer_line(answer: Mapping[str, Any]) -> str:
+    """One answer for a person: the label, how sure, and the text."""
+    given = answer["predicted"]
+    names = [given] if isinstance(given, str) else list(given)
+    sure = ", ".join(f"{name} {answer['probabilities'][name]:.1%}" for name in names) or "none"
+    text = " | ".join(str(answer[key]) for key in ("text", "text_pair") if answer.get(key) is not None)
+    return f"{sure}\t{' '.join(text.split())}"
+
+
+def show_plugins(registry: Registry[Any], name: str | None) -> None:
+    """Names with one line each, or one plugin's whole page. RecipeError for an unknown name."""
+    console = Console(highlight=False)
+    names = registry.names()
+    if name is None:
+        width = max(map(len, names), default=0)
+        for each in names:
+            console.print(f"[bold]{each:<{width}}[/]  {escape(registry.describe(each))}", soft_wrap=True)
+    elif name in names:
+        console.print(registry.page(name), markup=False, soft_wrap=True)
+    else:
+        raise RecipeError(f'nothing is named "{name}".{did_you_mean(name, names)} Known: {", ".join(names)}.')
+
+
+def show_fault(fault: TunesmithError) -> None:
+    """A fault of the person's as one block on standard error."""
+    title = next(words for kind, words in _TITLES if isinstance(fault, kind))
+    console = Console(stderr=True, highlight=False)
+    console.print(f"[bold red]{title}[/]")
+    for line in str(fault).splitlines() or [type(fault).__name__]:
+        console.print(f"  {escape(line)}", soft_wrap=True)
+
+
+def show_crash(crash: Exception) -> int:
+    """A fault that is not the person's: what happened in one line, the traceback in a file. Returns the exit code."""
+    if os.environ.get("TUNESMITH_DEBUG") == "1":
+        traceback.print_exception(crash)
+        return 70
+    console = Console(stderr=True, highlight=False)
+    if isinstance(crash, OSError) and crash.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        console.print(f"[bold red]the disk refused[/]\n  {escape(str(crash))}", soft_wrap=True)
+        return 74
+    with tempfile.NamedTemporaryFile("w", prefix="tunesmith-", suffix=".txt", delete=False, encoding="utf-8") as file:
+        file.write(f"{' '.join(sys.argv)}\n\n{''.join(traceback.format_exception(crash))}")
+    console.print("[bold red]a fault inside tunesmith[/]")
+    console.print(f"  {escape(f'{type(crash).__name__}: {crash}'[:500])}", soft_wrap=True)
+    console.print(f"  The details are in {escape(file.name)}; please report them.", soft_wrap=True)
+    return 70

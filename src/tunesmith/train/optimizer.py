@@ -1,0 +1,78 @@
+"""AdamW with its groups: no decay on norms and biases, a rate of its own for the head, lower ones below."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tunesmith.types import Anatomy
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Highest rates of body and head, decay, and the factor from one block to the one below."""
+
+    body: float
+    head: float
+    weight_decay: float
+    layer_decay: float
+
+
+def make_optimizer(learned: Mapping[str, Tensor], anatomy: Anatomy, rates: Rates) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) over the learned tensors that are parameters.
+
+    Each group keeps its highest rate as `peak`; the loop multiplies it by the schedule.
+    """
+    groups: dict[tuple[float, float], list[Tensor]] = {}
+    for name, tensor in learned.items():
+        if not isinstance(tensor, nn.Parameter):
+            continue
+        decay = rates.weight_decay if tensor.dim() >= 2 else 0.0
+        groups.setdefault((_peak(name, anatomy, rates), decay), []).append(tensor)
+    return torch.optim.AdamW(
+        [
+            {"params": tensors, "lr": peak, "peak": peak, "weight_decay": decay}
+            for (peak, decay), tensors in groups.items()
+        ],
+        fused=True,
+    )
+
+
+def _peak(name: str, anatomy: Anatomy, rates: Rates) -> float:
+    depth = len(anatomy.blocks)
+    if any(f".{part}." in f".{name}" for part in anatomy.classifier):
+        return rates.head
+    if any(f".{part}." in f".{name}" for part in anatomy.head):
+        return rates.body
+    for number, block in enumerate(anatomy.blocks):
+        if f".{block}." in f".{name}":
+            return rates.body * rates.layer_decay ** (depth - 1 - number)
+    inside_embeddings = any(f".{part}." in f".{name}" for part in anatomy.embeddings)
+    return rates.body * (rates.layer_decay**depth if inside_embeddings else 1.0)
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer, learned: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The optimizer's tensors under the learned tensors' names: `NAME/exp_avg`, `NAME/exp_avg_sq`, `NAME/step`."""
+    state: dict[str, Tensor] = {}
+    for name, tensor in learned.items():
+        for key, value in optimizer.state.get(tensor, {}).items():
+            state[f"{name}/{key}"] = value
+    return state
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, learned: Mapping[str, Tensor], saved: Mapping[str, Tensor]
+) -> None:
+    """Put back what `optimizer_state` gave."""
+    for name, tensor in learned.items():
+        keys: dict[str, Any] = {}
+        for key in ("step", "exp_avg", "exp_avg_sq"):
+            if f"{name}/{key}" in saved:
+                value = saved[f"{name}/{key}"].clone()
+                keys[key] = value if key == "step" else value.to(tensor.device)
+        if keys:
+            optimizer.state[tensor] = keys

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tunesmith.data.load import load
+from tunesmith.data.options import DataOptions
+from tunesmith.types import Dataset
+
+SHARED = Path(__file__).parents[2] / "../shared/data"
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The data that lies beside the checkout on some machines."""
+    if not SHARED.is_dir():
+        pytest.skip("no ../shared/data beside this checkout")
+    return SHARED.resolve()
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Callable[..., Dataset]:
+    """Loads a path with options, and holds the law: read = used + quarantined + blank, and nothing lost on disk."""
+
+    def open_it(path: str | Path, *, inputs: tuple[str, ...] = ("text",), **options: Any) -> Dataset:
+        folder = tmp_path / "run"
+        dataset = load(DataOptions(path=str(path), **options), folder, inputs=inputs)
+        summary = dataset.summary
+        assert summary.read == summary.used + summary.quarantined + summary.blank
+        assert len(quarantined(folder)) == summary.quarantined
+        parts = (dataset.train, dataset.validation, dataset.test)
+        assert [len(part) for part in parts] == list(summary.split_sizes.values())
+        if dataset.summary and "limit" not in options:
+            assert sum(map(len, parts)) == summary.used
+        return dataset
+
+    return open_it
+
+
+def quarantined(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "quarantine.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a file and gives its path."""
+
+    def write(name: str, content: str | bytes) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
