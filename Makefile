@@ -26,17 +26,19 @@ $(STAMP): pyproject.toml
 	touch $@
 
 quickstart: $(STAMP)
-	$(BIN)/tunesmith fit recipes/quickstart.yaml --output runs/quickstart
+	@if [ -e runs/quickstart/recipe.yaml ]; \
+	  then $(BIN)/tunesmith resume runs/quickstart; \
+	  else $(BIN)/tunesmith fit recipes/quickstart.yaml --output runs/quickstart; fi
 	$(BIN)/tunesmith predict runs/quickstart \
 	  "What a wonderful day, everything went right!" \
 	  "The train leaves at nine." \
 	  "I waited two hours and nobody came. Never again."
 
 test: $(STAMP)
-	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -n $(TEST_WORKERS) -m "not slow" -q
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -n $(TEST_WORKERS) -m "not slow" -q
 
 test-slow: $(STAMP)
-	OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -n $(TEST_WORKERS) -m slow -q
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -n $(TEST_WORKERS) -m slow -q
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +97,14 @@ def tiny_folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pa
 
 @pytest.fixture(scope="session")
 def tiny(tiny_folders: Callable[[str], Path]) -> Callable[..., Pretrained]:
-    """A fresh tiny classifier: `tiny("bert", labels=3, seed=0)`."""
-    return lambda kind, labels=3, seed=0: load_tiny(tiny_folders(kind), labels=labels, seed=seed)
+    """A fresh tiny classifier: `tiny("bert", labels=3, seed=0)`; read from disk once, copied after that."""
+    read = functools.cache(lambda kind, labels, seed: load_tiny(tiny_folders(kind), labels=labels, seed=seed))
+
+    def fresh(kind: str, labels: int = 3, seed: int = 0) -> Pretrained:
+        pretrained = read(kind, labels, seed)
+        return replace(pretrained, model=copy.deepcopy(pretrained.model))
+
+    return fresh
 
 
 def load_tiny(folder: Path, *, labels: int = 3, seed: int = 0) -> Pretrained:

@@ -162,6 +162,7 @@ def predict(
         list[str] | None, typer.Argument(metavar="[TEXT ...]", help="else lines on standard input")
     ] = None,
     file: Annotated[str | None, typer.Option("--file", help="a data file whose rows are answered")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="for the file: data.columns.text=review")] = None,
     as_json: AsJson = False,
     output: Annotated[
         Path | None, typer.Option("--output", help="write the answers to this file as JSON lines")

@@ -27,21 +27,22 @@ def test_a_run_killed_three_times_ends_as_if_it_had_not_been(
     method: str | dict[str, object], tiny_folders: Callable[[str], Path], tmp_path: Path
 ) -> None:
     settings = recipe(tiny_folders("bert"), write_reviews(tmp_path / "reviews.csv"), method=method)
-    began = time.monotonic()
     assert finish(settings, tmp_path / "whole") == 0
-    seconds = time.monotonic() - began
 
     seed = int(os.environ.get("KILL_SEED", time.time_ns() % 1_000_000))
     print(f"KILL_SEED={seed}")
     draw = random.Random(seed)
-    killed = 0
+    log = tmp_path / "killed" / "events.jsonl"
     for _ in range(3):
-        process = start(settings, tmp_path / "killed", pause=0.01)
-        process.join(draw.uniform(0.1, 1.0) * seconds)
-        killed += process.is_alive()
+        # A moment is so many events plus a random wait: within a step, a save, an evaluation, or before the first.
+        lines, wait = draw.randint(0, 13), draw.uniform(0, 0.15)
+        process = start(settings, tmp_path / "killed", pause=0.05)
+        while process.is_alive() and not (log.exists() and log.read_bytes().count(b"\n") >= lines):
+            time.sleep(0.002)
+        time.sleep(wait)
+        assert process.is_alive(), "the run ended before it could be killed"
         process.kill()
         process.join()
-    assert killed, "no kill came in time"
     assert finish(settings, tmp_path / "killed") == 0
 
     assert events(tmp_path / "killed") == events(tmp_path / "whole")

@@ -15,7 +15,12 @@ from safetensors.numpy import load_file
 from tunesmith.errors import TunesmithError
 
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["tunesmith.run.fit", "peft", "tests.run.worker"])
+# What a run imports when it first needs it, so that every forked process has it already.
+LATE = ["peft", "sklearn.metrics", "scipy.optimize", "transformers.models.bert.modeling_bert", "jinja2.ext",
+        "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto",
+        "transformers.tokenization_utils_tokenizers", "transformers.integrations.peft", "tunesmith.data.readers.csv",
+        "tunesmith.tasks.text_classification"]  # fmt: skip
+SERVER.set_forkserver_preload(["tunesmith.run.fit", "tests.run.worker", *LATE])
 
 WORDS = {
     "good": ["good", "great", "very good film", "a good story"],

@@ -65,7 +65,7 @@ class Recipe(Options):
         return cls.make(settings, file=str(path) if path is not None else "", lines=lines)
 
     def changed(self, *overrides: str) -> Recipe:
-        """This recipe with dotted settings such as `train.epochs=2` put over it. RecipeError as for `read`."""
+        """The same recipe with dotted settings such as `train.epochs=2` put over it. RecipeError as for `read`."""
         settings, lines = _overridden(self.as_dict(), {}, overrides)
         return type(self).make(settings, lines=lines)
 

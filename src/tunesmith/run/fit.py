@@ -94,7 +94,7 @@ def _events(recipe: Recipe, folder: Path) -> Iterator[Event]:
         method = ready.recipe.method
         if checkpoint is None:
             yield Stage("trying everything once (preflight)")
-            found_faults = preflight.examine(ready, learning)
+            found_faults = preflight.examine(ready, learning, work)
             lines = found_faults.lines()
             if not found_faults.ok:
                 raise RunError("\n".join(["preflight failed; nothing was trained:", *lines]))

@@ -72,18 +72,19 @@ def check(recipe: Recipe) -> Preflight:
         )
         notes = tuple(Check("data", True, note) for note in summary.notes)
         ready.recipe.task.start(ready.pretrained, ready.parts["train"].encoded)
-        return Preflight((rows, *notes, *examine(ready, start_learning(ready)).checks))
+        return Preflight((rows, *notes, *examine(ready, start_learning(ready), Path(place)).checks))
 
 
-def examine(ready: Ready, learning: Learning) -> Preflight:
-    """Try a fresh run's model on the first examples of its first batch."""
+def examine(ready: Ready, learning: Learning, work: Path) -> Preflight:
+    """Try a fresh run's model on the first examples of its first batch; what is written goes to `work`."""
     whole = learning.batches.collate([int(i) for i in learning.batches.indices(1)[:EXAMPLES]], list(range(EXAMPLES)))
     whole = Batch(whole.inputs, whole.labels, tuple(range(len(whole))))
     whole = ready.device.move(whole)
     with _untouched(ready, learning), torch.random.fork_rng(devices=[]):
         checks = [_head(ready, learning, whole), _micro_batches(ready, learning, whole)]
         moves, seconds = _moves(ready, learning, whole)
-        checks += [moves, _same_after_reading(ready, learning, whole), _cut(ready), _time(learning, seconds)]
+        read = _same_after_reading(ready, learning, whole, work / "preflight")
+        checks += [moves, read, _cut(ready), _time(learning, seconds)]
     return Preflight(tuple(checks))
 
 
@@ -172,13 +173,12 @@ def _prints(tensors: Mapping[str, Tensor]) -> dict[str, tuple[float, float]]:
     return prints
 
 
-def _same_after_reading(ready: Ready, learning: Learning, whole: Batch) -> Check:
+def _same_after_reading(ready: Ready, learning: Learning, whole: Batch, place: Path) -> Check:
     model = learning.model.eval()
     live = ready.recipe.task.predict(model, whole)
-    with tempfile.TemporaryDirectory(prefix="tunesmith-preflight-") as place:
-        finish.deliver(ready, learning, Path(place))
-        plain, _ = load_delivered(Path(place))
-        read: Any = ready.recipe.task.predict(ready.device.place(plain), whole)
+    finish.deliver(ready, learning, place)
+    plain, _ = load_delivered(place)
+    read: Any = ready.recipe.task.predict(ready.device.place(plain), whole)
     apart = float(abs(live - read).max() / max(1.0, abs(live).max()))
     return Check("saved and read back", apart < LOGIT_TOLERANCE, f"logits {apart:.1e} apart, read by a plain program")
 
