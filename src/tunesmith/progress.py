@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -24,7 +25,7 @@ class Progress:
     """Shows the events of a fit: a live bar in a terminal, a line now and then elsewhere. Use as `on_event`."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False)
+        self.console = console or Console(highlight=False, quiet=os.environ.get("RANK", "0") != "0")
         self.steps = 0
         self.loss = Smoothed(SMOOTHING)
         self.rate = Smoothed(SMOOTHING)

@@ -40,7 +40,7 @@ _TITLES: tuple[tuple[type[TunesmithError], str], ...] = (
 
 def show_run(run: Finished) -> None:
     """The result of a finished run: scores before and after with their interval, and where everything lies."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, quiet=os.environ.get("RANK", "0") != "0")  # of several processes the first
     for line in result_lines(run.scores):
         console.print(line, soft_wrap=True)
     console.print(f"run folder  {escape(str(run.folder))}", soft_wrap=True)

@@ -70,7 +70,8 @@ class Layer:
     """One layer of a model as methods see it.
 
     role: `query`, `key`, `value`, `query_key_value`, `attention_output`, `up` (widens a block), `gate` (the other half
-        of a gated up), `down` (narrows it again), or `other`. block: depth index, or -1 outside the blocks.
+        of a gated up), `gate_up` (both in one), `down` (narrows it again), or `other`.
+    block: depth index, or -1 outside the blocks.
     """
 
     name: str

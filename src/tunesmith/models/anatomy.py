@@ -121,8 +121,11 @@ def _with_roles(
     wanted = {layer.name: layer for layer in layers if layer.block >= 0 and layer.kind in ("linear", "conv1d")}
     calls, attentions = _probe(model, set(wanted))
     roles: dict[str, str] = {}
+    known: set[int] = set()
     for seen in attentions:
-        roles.update(_attention_roles(seen, calls, wanted))
+        if id(seen.module) not in known:  # a block that is shared over depths (ALBERT) is read at its first call
+            roles.update(_attention_roles(seen, calls, wanted))
+        known.add(id(seen.module))
     if not attentions:
         roles.update(_roles_from_names(wanted))
     roles.update(_feed_forward_roles(calls, wanted, roles, bool(attentions)))

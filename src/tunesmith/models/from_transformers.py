@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
-from transformers.utils import logging as transformers_logging
 
 from tunesmith.errors import ModelError
 from tunesmith.models import vet
 from tunesmith.models.anatomy import find_anatomy
 from tunesmith.models.attention import use_attention
 from tunesmith.models.pooling import card_pooling
+from tunesmith.models.quiet import quiet
 from tunesmith.types import ModelSource, Pretrained
 
 Pooling = Literal["auto", "cls", "mean"]
@@ -65,26 +65,17 @@ def _config(source: ModelSource, labels: Sequence[str], *, multi_label: bool, po
 
 
 def _read(source: ModelSource, config: Any, seed: int) -> tuple[PreTrainedModel, dict[str, Any]]:
-    verbosity = transformers_logging.get_verbosity()
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model, info = AutoModelForSequenceClassification.from_pretrained(
-                source.path,
-                config=config,
-                dtype=torch.float32,
-                use_safetensors=True,
-                trust_remote_code=False,
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-            )
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()
+    with quiet(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            source.path,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
     return model, info
 
 

@@ -18,6 +18,8 @@ from tunesmith.recipe.recipe import Recipe
 REFERENCE_HIDDEN = 384  # the width at which the methods' rates were measured (MiniLM-L6-H384)
 LONGEST = 128
 MICRO_TOKENS = 16_384
+SEEN = 3_500  # examples that a run sees by default, or for many classes
+SEEN_A_CLASS = 300  # so many for each
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +47,9 @@ def resolve(recipe: Recipe, facts: Facts) -> tuple[Recipe, dict[str, str]]:
         chosen["batch_size"] = (batch, "16 below 5,000 training examples, else 32 (docs/experiments.md)")
     steps_an_epoch = max(1, ceil(facts.train_examples / batch))
     if train.steps is None and train.epochs == "auto":
-        epochs: float = 3 if facts.train_examples >= 1_000 else min(20, ceil(3_000 / max(1, facts.train_examples)))
-        chosen["epochs"] = (epochs, "3, or for fewer than 1,000 examples as many as see 3,000 (at most 20)")
+        seen = max(SEEN, SEEN_A_CLASS * len(facts.class_counts))
+        epochs: float = max(2, min(20, ceil(seen / max(1, facts.train_examples))))
+        chosen["epochs"] = (epochs, f"enough to see {seen:,} examples; at least 2, at most 20 (docs/experiments.md)")
     else:
         epochs = train.epochs if train.epochs != "auto" else 0
     steps = train.steps or max(1, ceil(float(epochs) * steps_an_epoch))

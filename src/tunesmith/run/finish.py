@@ -14,6 +14,7 @@ import numpy as np
 from tunesmith.evaluate.calibration import fit_temperature
 from tunesmith.evaluate.evaluate import Part, logits_of
 from tunesmith.metrics import classification, interval
+from tunesmith.models.quiet import quiet
 from tunesmith.run.card import write_card
 from tunesmith.run.folder import write_json
 from tunesmith.run.report import write_report
@@ -41,7 +42,7 @@ def scored_part(ready: Ready) -> tuple[str, Part]:
 def score_before(ready: Ready, folder: Path) -> Mapping[str, float]:
     """Scores of the untouched model, kept in the run folder so that a resumed run does not take them again."""
     kept = folder / "predictions" / "before.json"
-    if kept.is_file():
+    if ready.device.agree(kept.is_file()):
         found: Mapping[str, float] = json.loads(kept.read_text(encoding="utf-8"))["scores"]
         return found
     name, part = scored_part(ready)
@@ -108,7 +109,7 @@ def finish(ready: Ready, learning: Learning, progress: Progress, folder: Path) -
 
 def deliver(ready: Ready, learning: Learning, folder: Path) -> None:
     """Write what a plain transformers (and peft) program loads: weights or adapter, configuration, tokenizer."""
-    with disk_faults(folder):
+    with disk_faults(folder), quiet():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         ready.recipe.method.save(learning.model, folder, ready.pretrained)

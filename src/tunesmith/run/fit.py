@@ -33,7 +33,8 @@ KEPT = 2  # newest checkpoints that stay while training
 
 def fit(recipe: Recipe, folder: Path | None = None, on_event: Callable[[Event], None] | None = None) -> Finished:
     """Fine-tune as the recipe says; `on_event` sees every event. Errors end the run as `errors.py` says."""
-    place = new_folder(recipe, folder) if Device().is_main else Path(folder or recipe.output)
+    device = Device()
+    place: Path = device.agree(new_folder(recipe, folder) if device.is_main else None)
     for event in _events(absolute(recipe), place):
         if on_event is not None:
             on_event(event)
@@ -54,7 +55,8 @@ def resume(folder: Path, on_event: Callable[[Event], None] | None = None) -> Fin
 
 def stream(recipe: Recipe, folder: Path | None = None) -> Iterator[Event]:
     """As `fit`, as a generator: not asking for the next event pauses the run, closing it stops it resumably."""
-    yield from _events(absolute(recipe), new_folder(recipe, folder))
+    device = Device()
+    yield from _events(absolute(recipe), device.agree(new_folder(recipe, folder) if device.is_main else None))
 
 
 def _events(recipe: Recipe, folder: Path) -> Iterator[Event]:
@@ -73,13 +75,13 @@ def _events(recipe: Recipe, folder: Path) -> Iterator[Event]:
         finish.keep_quarantine(ready, folder)
         known = manifest(ready)
         check_same(folder, known)
+        ready.device.wait()
         if main:
             write_recipe(folder, ready.recipe, known["origins"])
             write_json(folder / "manifest.json", known)
 
         ready.device.precision = "float32"  # scores before and after are those of the delivered form
-        if not (folder / "predictions" / "before.json").exists():
-            yield Stage("scoring the untouched model")
+        yield Stage("scoring the untouched model")
         before = finish.score_before(ready, folder)
         checkpoint, damaged = newest_checkpoint(folder / "checkpoints")
         for fault in damaged:
@@ -94,7 +96,7 @@ def _events(recipe: Recipe, folder: Path) -> Iterator[Event]:
         method = ready.recipe.method
         if checkpoint is None:
             yield Stage("trying everything once (preflight)")
-            found_faults = preflight.examine(ready, learning, work)
+            found_faults = preflight.examine(ready, learning, work / f"process-{ready.device.rank}")
             lines = found_faults.lines()
             if not found_faults.ok:
                 raise RunError("\n".join(["preflight failed; nothing was trained:", *lines]))

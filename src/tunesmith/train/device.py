@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor, nn
 
 from tunesmith.types import Batch
@@ -29,7 +29,8 @@ class Device:
     """Where the work runs: this process's device, its place among all processes, and its arithmetic."""
 
     def __init__(self, precision: Precision = "float32") -> None:
-        self.state = PartialState()
+        # Told so, accelerate joins processes on a CPU (gloo); it would take each for a run of its own otherwise.
+        self.state = PartialState(cpu=not torch.accelerator.is_available())
         self.precision: Precision = precision
 
     @property
@@ -88,6 +89,10 @@ class Device:
         total = torch.tensor([float(flag)])
         self.sum_over_processes([total])
         return bool(total.item() > 0)
+
+    def agree(self, value: Any) -> Any:
+        """The first process's value, in every process: for what only one may decide (a folder, a file's presence)."""
+        return value if self.processes == 1 else broadcast_object_list([value])[0]
 
     def gather(self, values: list[Any]) -> list[Any]:
         """The values of every process, in order of the processes."""
