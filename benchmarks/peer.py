@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import f1_score
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -109,6 +110,12 @@ def make_trainer(
         train_dataset=Rows(data.train, data.labels, tokenizer, max_length),  # type: ignore[arg-type]
         eval_dataset=Rows(data.test, data.labels, tokenizer, max_length),  # type: ignore[arg-type]
         data_collator=DataCollatorWithPadding(tokenizer),
-        compute_metrics=lambda p: {"accuracy": float(np.mean(p.predictions.argmax(-1) == p.label_ids))},
+        compute_metrics=_scores,
     )
     return trainer
+
+
+def _scores(found: Any) -> dict[str, float]:
+    answers = found.predictions.argmax(-1)
+    macro = f1_score(found.label_ids, answers, average="macro")
+    return {"accuracy": float(np.mean(answers == found.label_ids)), "macro_f1": float(macro)}

@@ -37,6 +37,7 @@ def look(data: str, model: str | None, settings: Sequence[str], work: Path) -> I
     """Figures on the data. model: whose tokens are counted; without one, lengths are left out."""
     from tunesmith.data.inspect import inspect
     from tunesmith.data.load import load
+    from tunesmith.recipe.defaults import LONGEST
     from tunesmith.recipe.recipe import Recipe
 
     task = [] if any(setting.startswith("task=") for setting in settings) else ["task=text_classification"]
@@ -49,7 +50,8 @@ def look(data: str, model: str | None, settings: Sequence[str], work: Path) -> I
         lengths, longest = token_lengths(locate(recipe.model.name, recipe.model.revision))
     asked = getattr(recipe.task, "max_length", "auto")
     dataset = load(recipe.data, work, inputs=recipe.task.text_columns)
-    return inspect(dataset, lengths, asked if isinstance(asked, int) else longest)
+    most = min(LONGEST, longest or LONGEST)  # what `auto` cuts at
+    return inspect(dataset, lengths, asked if isinstance(asked, int) else most if lengths else None)
 
 
 def texts_to_answer(

@@ -8,7 +8,7 @@ import pytest
 from tunesmith.evaluate.calibration import HIGHEST, LOWEST, fit_temperature, reliability
 from tunesmith.metrics.classification import (
     expected_calibration_error,
-    negative_log_likelihood,
+    log_softmax,
     sigmoid,
     softmax,
 )
@@ -28,12 +28,24 @@ def test_the_temperature_undoes_a_known_overconfidence(factor: float) -> None:
     assert fit_temperature(logits * factor, targets) == pytest.approx(factor, rel=0.04)
 
 
-def test_the_temperature_is_the_minimum_of_the_likelihood() -> None:
+def test_the_temperature_is_the_minimum_of_the_likelihood_of_softened_targets() -> None:
     logits, targets = honest(500, seed=1)
     best = fit_temperature(3 * logits, targets)
-    at = negative_log_likelihood(3 * logits / best, targets)
+    soft = np.full(logits.shape, 1 / (500 + logits.shape[1]))  # (n + 1) / (n + classes) for the true class
+    soft[np.arange(500), targets] += 500 / (500 + logits.shape[1])
+
+    def likelihood(temperature: float) -> float:
+        return float(-(soft * log_softmax(3 * logits / temperature)).sum(axis=1).mean())
+
     for other in np.exp(np.linspace(-2, 3, 200)):
-        assert at <= negative_log_likelihood(3 * logits / other, targets) + 1e-9
+        assert likelihood(best) <= likelihood(float(other)) + 1e-9
+
+
+def test_being_right_on_all_of_few_examples_makes_no_model_sure_of_everything() -> None:
+    targets = np.arange(12) % 3
+    logits = 4 * np.eye(3)[targets]
+    sure = np.exp(log_softmax(logits / fit_temperature(logits, targets))).max()
+    assert 0.8 < sure < 0.95  # about (12 + 1) / (12 + 3)
 
 
 def test_multi_label_temperature_undoes_a_known_overconfidence() -> None:

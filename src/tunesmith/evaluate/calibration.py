@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tunesmith.metrics.classification import BINS, confidence_bins, negative_log_likelihood
+from tunesmith.metrics.classification import BINS, confidence_bins, log_softmax
 
 LOWEST, HIGHEST = 0.02, 50.0
 """Limits of the temperature: beyond them a model is right (or no better than chance) on all of validation, and the
@@ -30,19 +30,38 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
     logits [examples, classes]; targets class indices [examples], or 0/1 [examples, classes] for multi-label. T above 1
     tempers an overconfident model. Answers stay as they are: dividing keeps the order (and, in multi-label, the sign).
     The likelihood in 1/T has one minimum (it is convex), hence in log T too, where a bounded scalar search finds it.
+    Targets are softened to what n examples can tell, (n + 1) / (n + classes) for the true one, so that a model that
+    is right on all of few examples is not made sure of everything (Platt 1999, section 2.2, for two classes).
     """
     from scipy.optimize import minimize_scalar
 
     values, targets = np.asarray(logits, np.float64), np.asarray(targets)
     if len(values) == 0:
         return 1.0
+    soft = _softened(targets, values.shape[1])
     found = minimize_scalar(
-        lambda log_t: negative_log_likelihood(values / np.exp(log_t), targets),
+        lambda log_t: _cross_entropy(values / np.exp(log_t), soft, single=targets.ndim == 1),
         bounds=(np.log(LOWEST), np.log(HIGHEST)),
         method="bounded",
         options={"xatol": 1e-6},
     )
     return float(np.exp(found.x))
+
+
+def _softened(targets: np.ndarray, classes: int) -> np.ndarray:
+    """Targets [examples, classes] as far from 0 and 1 as their number allows."""
+    n = len(targets)
+    if targets.ndim == 2:
+        return np.where(targets > 0.5, (n + 1) / (n + 2), 1 / (n + 2))
+    soft = np.full((n, classes), 1 / (n + classes))
+    soft[np.arange(n), targets] = (n + 1) / (n + classes)
+    return soft
+
+
+def _cross_entropy(values: np.ndarray, soft: np.ndarray, *, single: bool) -> float:
+    if single:
+        return float(-(soft * log_softmax(values)).sum(axis=1).mean())
+    return float((np.logaddexp(0.0, values) - values * soft).mean())
 
 
 def reliability(probabilities: np.ndarray, targets: np.ndarray, bins: int = BINS) -> tuple[Bin, ...]:

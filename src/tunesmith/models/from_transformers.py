@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
 from tunesmith.errors import ModelError
@@ -25,30 +26,35 @@ def load_classifier(
 ) -> Pretrained:
     """Any transformers model with a sequence-classification form, with one output a label.
 
-    New weights (the classifier, whatever the files lack) are drawn from `seed`. A head whose labels are the same
-    as the person's keeps its rows. Weights are float32. ModelError for files that are broken, unsafe or unsuitable.
+    New weights (the classifier, whatever the files lack) are drawn from `seed`. A head with the same label names
+    keeps its rows, by name. Weights are float32. ModelError for files that are broken, unsafe or unsuitable.
     """
     folder = Path(source.path)
     if folder.is_dir():
         vet.vet_folder(folder)
     try:
-        config = _config(source, labels, multi_label=multi_label, pooling=pooling)
+        config, before = _config(source, labels, multi_label=multi_label, pooling=pooling)
         model, info = _read(source, config, seed)
         processor = AutoTokenizer.from_pretrained(source.path, trust_remote_code=False)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise vet.explain_load_failure(error, folder) from error
+    drawn = {str(name) for name in info["missing_keys"]} | {str(entry[0]) for entry in info["mismatched_keys"]}
+    drawn |= _match_labels(model, before, labels, drawn, seed)
     vet.check_loaded(model, info, folder)
     vet.check_finite(model)
     vet.check_vocabulary(model, processor)
     _set_padding(model, processor)
     model.eval()
     use_attention(model)
-    drawn = {str(name) for name in info["missing_keys"]} | {str(entry[0]) for entry in info["mismatched_keys"]}
     return Pretrained(model, processor, find_anatomy(model, drawn), source)
 
 
-def _config(source: ModelSource, labels: Sequence[str], *, multi_label: bool, pooling: Pooling) -> Any:
+def _config(
+    source: ModelSource, labels: Sequence[str], *, multi_label: bool, pooling: Pooling
+) -> tuple[Any, Sequence[str]]:
+    """The configuration with the person's labels, and the labels that the files bring, in their order."""
     config = AutoConfig.from_pretrained(source.path, trust_remote_code=False)
+    before = [str(label) for _, label in sorted((config.id2label or {}).items())]
     config.num_labels = len(labels)
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: i for i, label in enumerate(labels)}
@@ -61,7 +67,7 @@ def _config(source: ModelSource, labels: Sequence[str], *, multi_label: bool, po
             f"task.pooling: mean was asked for, but a plain {config.model_type} classifier reads its first token "
             "only; what tunesmith delivers must load in plain transformers. Use auto or cls."
         )
-    return config
+    return config, before
 
 
 def _read(source: ModelSource, config: Any, seed: int) -> tuple[PreTrainedModel, dict[str, Any]]:
@@ -77,6 +83,29 @@ def _read(source: ModelSource, config: Any, seed: int) -> tuple[PreTrainedModel,
             output_loading_info=True,
         )
     return model, info
+
+
+def _match_labels(
+    model: PreTrainedModel, before: Sequence[str], labels: Sequence[str], drawn: set[str], seed: int
+) -> set[str]:
+    """Rows of a read output layer go by label name: the same names keep their rows, in the new order; with any other
+    names the layer is drawn anew, since its rows mean something else. Gives the names of parameters drawn here."""
+    name, layer = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear)][-1]
+    if f"{name}.weight" in drawn or layer.out_features != len(labels) or list(before) == list(labels):
+        return set()
+    parameters = {f"{name}.{own}": p for own, p in layer.named_parameters(recurse=False)}
+    with torch.no_grad():
+        if sorted(before) == sorted(labels):
+            order = [list(before).index(label) for label in labels]
+            for parameter in parameters.values():
+                parameter.copy_(parameter[order].clone())
+            return set()
+        spread = float(getattr(model.config, "initializer_range", 0.02))
+        fresh = torch.Generator().manual_seed(seed)
+        layer.weight.copy_(torch.randn(layer.weight.shape, generator=fresh) * spread)
+        if layer.bias is not None:
+            layer.bias.zero_()
+    return set(parameters)
 
 
 def _set_padding(model: PreTrainedModel, processor: Any) -> None:

@@ -119,6 +119,7 @@ def start_pooler(pretrained: Pretrained, pooler: nn.Linear, batch: Batch) -> Non
     import torch
 
     model, states = pretrained.model.eval(), []
+    device = pooler.weight.device
     block = model.get_submodule(pretrained.anatomy.blocks[-1])
     hook = block.register_forward_hook(
         lambda _module, _given, output: states.append(output[0] if isinstance(output, tuple) else output)
@@ -126,11 +127,11 @@ def start_pooler(pretrained: Pretrained, pooler: nn.Linear, batch: Batch) -> Non
     try:
         with torch.inference_mode():
             for start in range(0, len(batch), FITTED_AT_ONCE):
-                model(**{name: t[start : start + FITTED_AT_ONCE] for name, t in batch.inputs.items()})
+                model(**{name: t[start : start + FITTED_AT_ONCE].to(device) for name, t in batch.inputs.items()})
     finally:
         hook.remove()
     hidden = torch.cat(states)
-    mask = batch.inputs["attention_mask"].unsqueeze(-1).to(hidden.dtype)
+    mask = batch.inputs["attention_mask"].to(device).unsqueeze(-1).to(hidden.dtype)
     mean = (hidden * mask).sum(1) / mask.sum(1)
     weight, bias = fit_pooler(hidden[:, 0], mean)
     with torch.no_grad():

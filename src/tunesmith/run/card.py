@@ -148,7 +148,8 @@ def _code(facts: Facts) -> str:
             kind = "multi" if facts.manifest.get("multi_label") else "single"
             kind = f'problem_type="{kind}_label_classification"'
             config = f"AutoConfig.from_pretrained(base, id2label=dict(enumerate({labels})), {kind})"
-        model = f"base = {base}  # the pretrained model\nmodel = {load}(base, config={config})\n"
+        given = f"config={config}, ignore_mismatched_sizes=True"
+        model = f"base = {base}  # the pretrained model\nmodel = {load}(base, {given})\n"
         model += "model = PeftModel.from_pretrained(model, folder).eval()"
     return f'```python\n{imports}\n\nfolder = "."  # where this file lies\n{model}\n{call}\n```'
 

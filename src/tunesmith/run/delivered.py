@@ -23,5 +23,6 @@ def load_delivered(folder: Path) -> tuple[Any, Any]:
         if not adapter.exists():
             return AutoModelForSequenceClassification.from_pretrained(folder, **common).eval(), processor
         base = json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"]
-        model = AutoModelForSequenceClassification.from_pretrained(base, **common)
+        # The base's own head may have another size; the adapter brings the one that was learned.
+        model = AutoModelForSequenceClassification.from_pretrained(base, **common, ignore_mismatched_sizes=True)
         return PeftModel.from_pretrained(model, folder).eval(), processor

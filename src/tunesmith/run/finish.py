@@ -135,9 +135,14 @@ def _compared(
         return task.score(values, targets, part.labels)[main]
 
     fast = classification.accuracy if main == "accuracy" else statistic
-    spans = {when: interval.bootstrap(fast, values, part.targets, seed=ready.recipe.train.seed)
-             for when, values in (("before", earlier), ("after", logits))}  # fmt: skip
-    gain = interval.paired_difference(fast, earlier, logits, part.targets, seed=ready.recipe.train.seed)
+    # A class is answered above its threshold: with thresholds taken off the logits, one rule serves before and after.
+    shifted = logits if thresholds is None else logits - thresholds
+    seed = ready.recipe.train.seed
+    spans = {
+        when: interval.bootstrap(fast, values, part.targets, seed=seed)
+        for when, values in (("before", earlier), ("after", shifted))
+    }
+    gain = interval.paired_difference(fast, earlier, shifted, part.targets, seed=seed)
     return {
         "before": kept["scores"],
         "after": task.score(logits, part.targets, part.labels, thresholds),

@@ -13,11 +13,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from tunesmith.errors import InterruptedRun, RunError
+from tunesmith.errors import InterruptedRun, RunError, TunesmithError
 from tunesmith.evaluate.evaluate import score
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run import finish, preflight
-from tunesmith.run.folder import EventLog, Finished, locked, new_folder, open_run, read_recipe, write_json, write_recipe
+from tunesmith.run.folder import (
+    EventLog,
+    Finished,
+    locked,
+    new_folder,
+    open_run,
+    read_recipe,
+    remove_failed_start,
+    write_json,
+    write_recipe,
+)
 from tunesmith.run.manifest import check_same, manifest
 from tunesmith.run.setup import Learning, Ready, absolute, set_up, start_learning
 from tunesmith.run.stopping import Stop, stop_on_signals
@@ -63,14 +73,19 @@ def _events(recipe: Recipe, folder: Path) -> Iterator[Event]:
     main = Device().is_main
     work = folder / ".work"
     with locked(folder, hold=main), stop_on_signals() as stop:
-        if main and not (folder / "recipe.yaml").exists():
+        if main and not (folder / "manifest.json").exists():
             write_recipe(folder, recipe, {})
         ready: Ready | None = None
-        for found in set_up(recipe, work):
-            if isinstance(found, str):
-                yield Stage(found)
-            else:
-                ready = found
+        try:
+            for found in set_up(recipe, work):
+                if isinstance(found, str):
+                    yield Stage(found)
+                else:
+                    ready = found
+        except TunesmithError as fault:
+            if main and fault.exit_code == TunesmithError.exit_code:
+                remove_failed_start(folder)
+            raise
         assert ready is not None
         finish.keep_quarantine(ready, folder)
         known = manifest(ready)

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -49,12 +50,12 @@ def read_recipe(folder: Path) -> Recipe:
 def new_folder(recipe: Recipe, folder: Path | None) -> Path:
     """The folder of a new run, made: the one asked for, else runs/TASK-METHOD-MODEL with the next free number.
 
-    RunError when it already holds a run.
+    RunError when it already holds a run that began; what a start left behind that failed before is overwritten.
     """
     if folder is None and recipe.output != "auto":
         folder = Path(recipe.output)
     if folder is not None:
-        if (folder / "recipe.yaml").exists():
+        if (folder / "manifest.json").exists():
             raise RunError(
                 f"{folder} holds a run already. Go on with it: tunesmith resume {folder}; or name another --output."
             )
@@ -72,6 +73,20 @@ def new_folder(recipe: Recipe, folder: Path | None) -> Path:
             except FileExistsError:
                 continue
     raise RunError("runs/ is full")
+
+
+def remove_failed_start(folder: Path) -> None:
+    """Take away what a start wrote that failed by the person's input before anything was learned. Rows that could not
+    be used stay in `quarantine.jsonl`; a run that had begun stays whole."""
+    if (folder / "manifest.json").exists():
+        return
+    rows = next(iter(sorted((folder / ".work").glob("process-*/quarantine.jsonl"))), None)
+    if rows is not None and rows.stat().st_size:
+        os.replace(rows, folder / "quarantine.jsonl")
+    shutil.rmtree(folder / ".work", ignore_errors=True)
+    (folder / "recipe.yaml").unlink(missing_ok=True)
+    if {p.name for p in folder.iterdir()} <= {".lock"}:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -77,9 +77,8 @@ def check(recipe: Recipe) -> Preflight:
 
 def examine(ready: Ready, learning: Learning, work: Path) -> Preflight:
     """Try a fresh run's model on the first examples of its first batch; what is written goes to `work`."""
-    whole = learning.batches.collate([int(i) for i in learning.batches.indices(1)[:EXAMPLES]], list(range(EXAMPLES)))
-    whole = Batch(whole.inputs, whole.labels, tuple(range(len(whole))))
-    whole = ready.device.move(whole)
+    chosen = [int(i) for i in learning.batches.indices(1)[:EXAMPLES]]
+    whole = ready.device.move(learning.batches.collate(chosen, list(range(len(chosen)))))
     with _untouched(ready, learning), torch.random.fork_rng(devices=[]):
         checks = [_head(ready, learning, whole), _micro_batches(ready, learning, whole)]
         moves, seconds = _moves(ready, learning, whole)
@@ -195,7 +194,9 @@ def _cut(ready: Ready) -> Check:
     limit = getattr(ready.recipe.task, "max_length", None)
     share = float((ready.lengths > limit).mean()) if limit else 0.0
     longest = int(ready.lengths.max(initial=0))
-    advice = f" (longest seen {longest}; task.max_length={min(longest, 512)} would keep more)" if share > 0.1 else ""
+    room = min(longest, ready.longest_input or 512, 512)
+    more = share > 0.1 and limit is not None and room > limit
+    advice = f" (longest seen {longest}; task.max_length={room} would keep more)" if more else ""
     return Check("texts cut", True, f"{share:.1%} of the texts are longer than {limit} tokens{advice}")
 
 

@@ -43,6 +43,8 @@ class Ready:
     device: Device
     lengths: np.ndarray
     """Tokens of (a sample of) the training texts before any cut."""
+    longest_input: int | None
+    """The most tokens that model and method take; None where nothing limits them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,9 @@ def set_up(recipe: Recipe, work: Path) -> Iterator[str | Ready]:
         name: encoded_part(task, whole[name], dataset.labels, pretrained.processor, place / f"{name}.arrow")
         for name in names
     }
-    yield Ready(recipe, origins, dataset, parts, pretrained, device, lengths)
+    limit = facts.model_max_length
+    room = None if limit is None else limit - recipe.method.added_tokens()
+    yield Ready(recipe, origins, dataset, parts, pretrained, device, lengths, room)
 
 
 def encoded_part(task: Any, examples: Any, labels: Sequence[str], processor: Any, path: Path) -> Part:

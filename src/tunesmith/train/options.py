@@ -29,7 +29,7 @@ class TrainOptions(Options):
     weight_decay: Annotated[float, Field(ge=0, le=1)] | Auto = Field(
         "auto", description="AdamW decay; never on norms and biases"
     )
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="the rate's course after warm-up")
     warmup: float = Field(0.06, ge=0, lt=1, description="share of all steps with a rising rate")
     max_gradient_norm: float = Field(1.0, ge=0, description="gradients are scaled down to this norm; 0: never")
     layer_decay: float = Field(1.0, gt=0, le=1, description="rate of a block is this times the rate of the one above")
@@ -39,11 +39,11 @@ class TrainOptions(Options):
     checkpoint_every: Annotated[int, Field(gt=0)] | Auto = Field("auto", description="steps between checkpoints")
     early_stopping: int | None = Field(None, gt=0, description="stop after so many evaluations without a better score")
     keep_best: bool = Field(True, description="deliver the best evaluated state, not the last")
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="arithmetic; auto: by the processor")
     threads: Annotated[int, Field(gt=0, le=1024)] | Auto = Field(
         "auto", description="CPU threads; recorded, since they change the bits"
     )
-    seed: int = Field(0, ge=0, lt=2**31)
+    seed: int = Field(0, ge=0, lt=2**31, description="of new weights, order of data, and dropout")
     tensorboard: bool = Field(False, description="also write TensorBoard logs into the run folder")
 
     @model_validator(mode="after")
