@@ -31,7 +31,9 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     """Round numbers (1, 2, 2.5, 5 times a power of ten) from at or below `low` to at or above `high`."""
     width = high - low
     if not (math.isfinite(width) and width > 0):
-        high, width = low + 1.0, 1.0
+        pad = 0.1 * abs(low)  # one value alone stands in the middle
+        low, high = (low - pad, low + pad) if pad > 0 else (low, low + 1.0)
+        width = high - low
     power = 10.0 ** math.floor(math.log10(width / most))
     step = next(power * s for s in (1, 2, 2.5, 5, 10, 20) if width / (power * s) <= most - 1)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
