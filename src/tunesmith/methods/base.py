@@ -32,8 +32,10 @@ class Method(Plugin):
     """The peak rate for models of up to about 100 million parameters; `recipe/defaults.py` scales it by size."""
     learning_rate_source: ClassVar[str]
     """Where that number comes from: a paper, or a measurement in docs/experiments.md."""
-    head_learning_rate: ClassVar[float | None] = None
-    """Peak rate of the newly drawn classifier if it differs from `learning_rate`."""
+    head_learning_rate: ClassVar[float] = 2e-3
+    """Peak rate of the head, pooler included: what suits soft prompts or scales is far too high for it."""
+    only_head: ClassVar[bool] = False
+    """Whether nothing but the head learns, so that `train.learning_rate` is the head's."""
     weight_decay: ClassVar[float] = 0.01
     adapter: ClassVar[bool] = True
     """Whether the pretrained weights stay as they were, so that switching the method off gives the old model back."""

@@ -37,6 +37,7 @@ class Full(Method):
 
     learning_rate: ClassVar[float] = 1e-4
     learning_rate_source: ClassVar[str] = "starting value for encoders of 20 to 100 million parameters"
+    head_learning_rate: ClassVar[float] = 1e-3
     adapter: ClassVar[bool] = False
 
     def prepare(self, pretrained: Pretrained) -> nn.Module:

@@ -65,9 +65,9 @@ def resolve(recipe: Recipe, facts: Facts) -> tuple[Recipe, dict[str, str]]:
         how = "" if scale == 1 else f", times (384 / {facts.hidden_size})^{power:g} for this width"
         chosen["learning_rate"] = (rate, f"{method.learning_rate_source}{how}")
     if train.head_learning_rate == "auto":
-        own = method.head_learning_rate
-        source = "the method's own rate for a new head" if own else "as learning_rate"
-        chosen["head_learning_rate"] = (_tidy(own * scale) if own else rate, source)
+        own = rate if method.only_head else _tidy(method.head_learning_rate * scale)
+        source = "as learning_rate" if method.only_head else "the method's own rate for a head (docs/experiments.md)"
+        chosen["head_learning_rate"] = (own, source)
     if train.weight_decay == "auto":
         chosen["weight_decay"] = (method.weight_decay, "the method's own")
     if train.evaluate_every == "auto":

@@ -99,8 +99,8 @@ def _events(recipe: Recipe, folder: Path) -> Iterator[Event]:
         yield Stage("scoring the untouched model")
         before = finish.score_before(ready, folder)
         checkpoint, damaged = newest_checkpoint(folder / "checkpoints")
-        for fault in damaged:
-            yield Stage(f"passing over a damaged checkpoint: {fault}")
+        for words in damaged:
+            yield Stage(f"passing over a damaged checkpoint: {words}")
         if checkpoint is None:
             yield Stage("fitting the head's start")
             ready.recipe.task.start(ready.pretrained, ready.parts["train"].encoded)

@@ -44,10 +44,8 @@ def make_optimizer(learned: Mapping[str, Tensor], anatomy: Anatomy, rates: Rates
 
 def _peak(name: str, anatomy: Anatomy, rates: Rates) -> float:
     depth = len(anatomy.blocks)
-    if any(f".{part}." in f".{name}" for part in anatomy.classifier):
-        return rates.head
     if any(f".{part}." in f".{name}" for part in anatomy.head):
-        return rates.body
+        return rates.head
     for number, block in enumerate(anatomy.blocks):
         if f".{block}." in f".{name}":
             return rates.body * rates.layer_decay ** (depth - 1 - number)

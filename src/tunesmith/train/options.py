@@ -24,7 +24,7 @@ class TrainOptions(Options):
     )
     learning_rate: Annotated[float, Field(gt=0, le=10)] | Auto = Field("auto", description="highest learning rate")
     head_learning_rate: Annotated[float, Field(gt=0, le=10)] | Auto = Field(
-        "auto", description="highest rate of the new head"
+        "auto", description="highest rate of the head"
     )
     weight_decay: Annotated[float, Field(ge=0, le=1)] | Auto = Field(
         "auto", description="AdamW decay; never on norms and biases"

@@ -1,0 +1,68 @@
+"""The hand-written attention equals torch's, forward and backward, with masks, dropout and grouped heads."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tunesmith.models.attention import attention_forward
+from tunesmith.train import randomness
+
+
+class Caller(nn.Module):
+    """What a model passes as itself."""
+
+    is_causal = False
+
+
+def made(heads: int, tokens: int, *, size: int = 8, seed: int = 0) -> Tensor:
+    draw = torch.Generator().manual_seed(seed)
+    return torch.randn(3, heads, tokens, size, generator=draw, dtype=torch.float64).requires_grad_()
+
+
+def run(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, module: nn.Module | None = None) -> Tensor:
+    return attention_forward(module or Caller(), query, key, value, mask)[0].transpose(1, 2)
+
+
+def reference(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *, causal: bool = False) -> Tensor:
+    return nn.functional.scaled_dot_product_attention(query, key, value, mask, is_causal=causal, enable_gqa=True)
+
+
+@pytest.mark.parametrize("kind", ["none", "padding", "additive", "causal", "grouped"])
+def test_output_and_gradients_equal_torchs(kind: str) -> None:
+    query, key, value = (
+        made(4, 7),
+        made(2 if kind == "grouped" else 4, 7, seed=1),
+        made(2 if kind == "grouped" else 4, 7, seed=2),
+    )
+    mask: Tensor | None = None
+    module = Caller()
+    if kind == "padding":
+        mask = (torch.arange(7) < torch.tensor([[7], [4], [1]]))[:, None, None, :].expand(3, 1, 7, 7)
+    if kind == "additive":
+        mask = torch.randn(3, 1, 7, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    if kind == "causal":
+        module.is_causal = True
+    outputs = [run(query, key, value, mask, module), reference(query, key, value, mask, causal=kind == "causal")]
+    gradients = [torch.autograd.grad(out.square().sum(), (query, key, value)) for out in outputs]
+    torch.testing.assert_close(outputs[0], outputs[1])
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_the_backward_with_dropout_is_the_derivative_of_the_forward() -> None:
+    module = Caller()
+    module.__dict__["dropout_number"] = 5
+
+    def dropped(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        randomness.begin(1, 2, (0, 1, 2))
+        return attention_forward(module, query, key, value, None, dropout=0.3)[0]
+
+    assert torch.autograd.gradcheck(
+        dropped, (made(2, 4, size=3), made(2, 4, size=3, seed=1), made(2, 4, size=3, seed=2))
+    )
+
+
+def test_a_row_without_any_key_stays_finite() -> None:
+    mask = torch.zeros(3, 1, 5, 5, dtype=torch.bool)
+    assert torch.isfinite(run(made(2, 5), made(2, 5), made(2, 5), mask)).all()
