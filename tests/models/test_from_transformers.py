@@ -48,3 +48,42 @@ def test_a_head_of_another_size_is_drawn_anew(classifier: ModelSource) -> None:
     loaded = load_classifier(classifier, ["a", "b", "c"], multi_label=False, seed=0)
     assert loaded.anatomy.classifier == ("classifier",)
     assert loaded.model.config.id2label == {0: "a", 1: "b", 2: "c"}  # type: ignore[union-attr]
+
+
+def settled(source: ModelSource, folder: Path, **options: str) -> tuple[dict[str, object], object]:
+    import numpy as np
+
+    from tunesmith.data.encoded import encode_to_disk
+    from tunesmith.evaluate.evaluate import Part
+    from tunesmith.tasks.text_classification import TextClassification
+    from tunesmith.types import Example
+
+    task = TextClassification(max_length=16, **options)  # type: ignore[arg-type]
+    loaded = task.load(source, ["a", "b"], multi_label=False, seed=0)
+    rows = [Example({"text": f"{'good' if i % 2 else 'bad'} film {chr(97 + i)}"}, "ab"[i % 2]) for i in range(24)]
+    encoded = encode_to_disk(rows, lambda some: task.encode(some, loaded.processor), folder / "x.arrow")  # type: ignore[arg-type]
+    part = Part(encoded, np.array([i % 2 for i in range(24)]), ("a", "b"))
+    return {name: value for name, (value, _) in task.start(loaded, part).items()}, loaded.model
+
+
+def test_pooling_is_settled_by_card_pooler_or_probe(tiny_folders: Callable[[str], Path], tmp_path: Path) -> None:
+    import json
+    import shutil
+
+    bert = ModelSource("b", str(tiny_folders("bert")))
+    assert settled(bert, tmp_path)[0] == {"pooling": "cls"}
+    carded = tmp_path / "carded"
+    shutil.copytree(tiny_folders("bert"), carded)
+    (carded / "1_Pooling").mkdir()
+    (carded / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_mean_tokens": True}))
+    found, model = settled(ModelSource("c", str(carded)), tmp_path)
+    assert found == {"pooling": "fitted"}
+    again = settled(ModelSource("c", str(carded)), tmp_path, pooling="fitted")[1]
+    plain = settled(ModelSource("c", str(carded)), tmp_path, pooling="cls")[1]
+    weights = [m.bert.pooler.dense.weight for m in (model, again, plain)]  # type: ignore[attr-defined]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    probed, model = settled(ModelSource("m", str(tiny_folders("modernbert"))), tmp_path)
+    assert probed["pooling"] == model.config.classifier_pooling  # type: ignore[attr-defined]
+    assert probed["pooling"] in ("cls", "mean")
+    assert settled(ModelSource("r", str(tiny_folders("roberta"))), tmp_path)[0] == {}

@@ -18,7 +18,7 @@ from tunesmith.models.pooling import card_pooling
 from tunesmith.models.quiet import quiet
 from tunesmith.types import ModelSource, Pretrained
 
-Pooling = Literal["auto", "cls", "mean"]
+Pooling = Literal["auto", "cls", "mean", "fitted"]
 
 
 def load_classifier(
@@ -60,8 +60,9 @@ def _config(
     config.label2id = {label: i for i, label in enumerate(labels)}
     config.problem_type = "multi_label_classification" if multi_label else "single_label_classification"
     if hasattr(config, "classifier_pooling"):
-        chosen = (card_pooling(Path(source.path)) or config.classifier_pooling) if pooling == "auto" else pooling
-        config.classifier_pooling = chosen
+        said = pooling if pooling in ("cls", "mean") else card_pooling(Path(source.path))
+        if said in ("cls", "mean"):
+            config.classifier_pooling = said
     elif pooling == "mean":
         raise ModelError(
             f"task.pooling: mean was asked for, but a plain {config.model_type} classifier reads its first token "

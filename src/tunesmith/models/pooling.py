@@ -19,7 +19,7 @@ PROBED = 300
 
 FITTED = 256
 FITTED_AT_ONCE = 32
-"""Training texts that a pooler is fitted on, and how many pass the model together."""
+"""Training texts that a pooler is fitted on or a probe looks at, and how many pass the model together."""
 
 RIDGE = 0.2
 """Penalty of `fit_pooler` against the mean sum of squares of a first-token feature (0.03 to 0.3 were equal)."""
@@ -114,26 +114,29 @@ def first_token_pooler(pretrained: Pretrained) -> nn.Linear | None:
     return None
 
 
+def token_states(pretrained: Pretrained, batch: Batch) -> tuple[Tensor, Tensor]:
+    """The last layer's first token and its mean over tokens, each [examples, hidden], of the untouched backbone."""
+    import torch
+
+    whole: Any = pretrained.model.eval()
+    backbone = getattr(whole, whole.base_model_prefix)
+    device = next(whole.parameters()).device
+    firsts, means = [], []
+    with torch.inference_mode():
+        for start in range(0, len(batch), FITTED_AT_ONCE):
+            inputs = {name: t[start : start + FITTED_AT_ONCE].to(device) for name, t in batch.inputs.items()}
+            hidden = backbone(**inputs)[0]
+            mask = inputs["attention_mask"].unsqueeze(-1).to(hidden.dtype)
+            firsts.append(hidden[:, 0])
+            means.append((hidden * mask).sum(1) / mask.sum(1))
+    return torch.cat(firsts), torch.cat(means)
+
+
 def start_pooler(pretrained: Pretrained, pooler: nn.Linear, batch: Batch) -> None:
     """Set the pooler's weights, in place, to those that `fit_pooler` finds on the batch's texts."""
     import torch
 
-    model, states = pretrained.model.eval(), []
-    device = pooler.weight.device
-    block = model.get_submodule(pretrained.anatomy.blocks[-1])
-    hook = block.register_forward_hook(
-        lambda _module, _given, output: states.append(output[0] if isinstance(output, tuple) else output)
-    )
-    try:
-        with torch.inference_mode():
-            for start in range(0, len(batch), FITTED_AT_ONCE):
-                model(**{name: t[start : start + FITTED_AT_ONCE].to(device) for name, t in batch.inputs.items()})
-    finally:
-        hook.remove()
-    hidden = torch.cat(states)
-    mask = batch.inputs["attention_mask"].to(device).unsqueeze(-1).to(hidden.dtype)
-    mean = (hidden * mask).sum(1) / mask.sum(1)
-    weight, bias = fit_pooler(hidden[:, 0], mean)
+    weight, bias = fit_pooler(*token_states(pretrained, batch))
     with torch.no_grad():
         pooler.weight.copy_(weight)
         pooler.bias.copy_(bias)

@@ -29,7 +29,7 @@ from tunesmith.run.folder import (
     write_recipe,
 )
 from tunesmith.run.manifest import check_same, manifest
-from tunesmith.run.setup import Learning, Ready, absolute, set_up, start_learning
+from tunesmith.run.setup import Learning, Ready, absolute, set_up, settled, start_learning
 from tunesmith.run.stopping import Stop, stop_on_signals
 from tunesmith.run.tensorboard import Board
 from tunesmith.train.checkpoint import newest_checkpoint, prune, restore_tensors, save_checkpoint
@@ -101,9 +101,12 @@ def _events(recipe: Recipe, folder: Path) -> Iterator[Event]:
         checkpoint, damaged = newest_checkpoint(folder / "checkpoints")
         for words in damaged:
             yield Stage(f"passing over a damaged checkpoint: {words}")
-        if checkpoint is None:
-            yield Stage("fitting the head's start")
-            ready.recipe.task.start(ready.pretrained, ready.parts["train"].encoded)
+        yield Stage("preparing the method")
+        ready = settled(ready)
+        if main:
+            known["origins"] |= ready.origins
+            write_recipe(folder, ready.recipe, known["origins"])
+            write_json(folder / "manifest.json", known)
         learning = start_learning(ready)
         ready.device.precision = ready.recipe.train.precision  # type: ignore[assignment]
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run import finish
 from tunesmith.run.delivered import load_delivered
-from tunesmith.run.setup import Learning, Ready, set_up, start_learning
+from tunesmith.run.setup import Learning, Ready, set_up, settled, start_learning
 from tunesmith.train import randomness
 from tunesmith.train.optimizer import Rates, make_optimizer
 from tunesmith.types import Batch
@@ -71,7 +71,7 @@ def check(recipe: Recipe) -> Preflight:
             f"{summary.blank:,} blank; {', '.join(f'{n} {k:,}' for n, k in summary.split_sizes.items())}",
         )
         notes = tuple(Check("data", True, note) for note in summary.notes)
-        ready.recipe.task.start(ready.pretrained, ready.parts["train"].encoded)
+        ready = settled(ready)
         return Preflight((rows, *notes, *examine(ready, start_learning(ready), Path(place)).checks))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,14 @@ def encoded_part(task: Any, examples: Any, labels: Sequence[str], processor: Any
     """One part of the data as token ids on disk and targets."""
     encoded = encode_to_disk(examples, lambda rows: task.encode(rows, processor), path)
     return Part(encoded, task.targets(examples, labels), tuple(labels))
+
+
+def settled(ready: Ready) -> Ready:
+    """What the task settles from the data once the untouched model has been scored (see `Task.start`)."""
+    found = ready.recipe.task.start(ready.pretrained, ready.parts["train"])
+    task = ready.recipe.task.model_copy(update={name: value for name, (value, _) in found.items()})
+    origins = {f"task.{name}": origin for name, (_, origin) in found.items()}
+    return replace(ready, recipe=ready.recipe.model_copy(update={"task": task}), origins={**ready.origins, **origins})
 
 
 def start_learning(ready: Ready) -> Learning:

@@ -30,9 +30,11 @@ class Task(Plugin):
         """The pretrained model with a head for `labels`; new weights are drawn from `seed`. ModelError if it can't."""
         raise NotImplementedError
 
-    def start(self, pretrained: Pretrained, encoded: Any) -> None:
-        """Give new weights a better start than chance, in place, from encoded training examples without their labels.
-        Default: nothing."""
+    def start(self, pretrained: Pretrained, part: Any) -> dict[str, tuple[Any, str]]:
+        """Settle what only the data can, and give new weights a better start than chance, in place. `part`: the encoded
+        training examples and their targets. Returns the options that were `auto`, with value and origin. Must do the
+        same again when those options are given. Default: nothing."""
+        return {}
 
     def encode(self, examples: Sequence[Example], processor: Any) -> list[Encoded]:
         """Token ids of each example, cut to `max_length`, without padding."""

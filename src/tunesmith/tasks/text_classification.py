@@ -29,7 +29,9 @@ class TextClassification(Task):
     max_length: Annotated[int, Field(ge=4, le=131_072)] | Literal["auto"] = Field(
         "auto", description="tokens kept of each text"
     )
-    pooling: Literal["auto", "cls", "mean"] = Field("auto", description="how token states become one vector")
+    pooling: Literal["auto", "cls", "mean", "fitted"] = Field(
+        "auto", description="how token states become one vector; fitted: a first-token pooler fitted to the mean"
+    )
     class_weights: Literal["none", "balanced"] | dict[str, float] = Field(
         "none", description="weight of each class in the loss; balanced: inverse of its frequency"
     )
@@ -45,18 +47,39 @@ class TextClassification(Task):
 
         return load_classifier(source, labels, multi_label=multi_label, seed=seed, pooling=self.pooling)
 
-    def start(self, pretrained: Pretrained, encoded: Any) -> None:
-        """Where the model's card says mean pooling but its classifier reads the first token through a pooler (BERT),
-        fit the pooler to the mean over some training texts; see `models/pooling.py`."""
+    def start(self, pretrained: Pretrained, part: Any) -> dict[str, tuple[Any, str]]:
+        """Settle how token states become one vector; fit a pooler where that is `fitted` (`models/pooling.py`)."""
         from pathlib import Path
 
+        from tunesmith.errors import ModelError
         from tunesmith.models import pooling
 
-        wanted = pooling.card_pooling(Path(pretrained.source.path)) == "mean" and self.pooling == "auto"
-        if wanted and (pooler := pooling.first_token_pooler(pretrained)) is not None:
-            chosen = range(0, len(encoded), 1 + len(encoded) // pooling.FITTED)
-            batch = self.collate([encoded[i] for i in chosen], None, pretrained.processor)
-            pooling.start_pooler(pretrained, pooler, batch)
+        pooler = pooling.first_token_pooler(pretrained)
+        config: Any = pretrained.model.config
+        card = pooling.card_pooling(Path(pretrained.source.path))
+        chosen = range(0, len(part.encoded), 1 + len(part.encoded) // pooling.FITTED)
+        texts = self.collate([part.encoded[i] for i in chosen], None, pretrained.processor)
+        found: str = self.pooling
+        origin = ""
+        if found == "auto" and hasattr(config, "classifier_pooling"):
+            found, origin = config.classifier_pooling, "the model's card"
+            if card not in ("cls", "mean"):
+                first, mean = pooling.token_states(pretrained, texts)
+                targets = part.targets[list(chosen)]
+                found, origin = (
+                    pooling.probe_pooling(first.cpu().numpy(), mean.cpu().numpy(), targets),
+                    "a linear probe",
+                )
+                config.classifier_pooling = found
+        elif found == "auto" and pooler is not None:
+            fitted = card == "mean" and len(texts) > 1
+            found = "fitted" if fitted else "cls"
+            origin = "the model was trained with mean pooling, by its card" if fitted else "the model's own pooler"
+        if found == "fitted":
+            if pooler is None:
+                raise ModelError("task.pooling: fitted needs a model with a pooler of its own (BERT); use auto.")
+            pooling.start_pooler(pretrained, pooler, texts)
+        return {"pooling": (found, origin)} if origin else {}
 
     def encode(self, examples: Sequence[Example], processor: Any) -> list[Encoded]:
         """Token ids, cut from the end (a pair: from its longer text) to `max_length` tokens."""
