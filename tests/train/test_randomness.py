@@ -7,14 +7,14 @@ import torch
 from torch import nn
 
 from tunesmith.train import randomness
-from tunesmith.train.randomness import Dropout, begin, counter_seed, dropout_mask, use_counter_dropout
+from tunesmith.train.randomness import Dropout, begin, counter_seed, dropout_windows, use_counter_dropout
 
 
 def mask(
     shape: tuple[int, ...], positions: tuple[int, ...], *, step: int = 1, number: int = 1, p: float = 0.25
 ) -> torch.Tensor:
     begin(7, step, positions)
-    return dropout_mask(Dropout(p, number), shape, p, torch.zeros(()))
+    return torch.stack(dropout_windows(Dropout(p, number), shape, p, torch.zeros(())))
 
 
 @pytest.mark.parametrize("tail", [(6, 8), (4, 6, 6)])
@@ -67,3 +67,17 @@ def test_every_dropout_is_replaced_and_evaluation_drops_nothing() -> None:
 
 def test_the_seed_of_a_counter_is_fixed_for_all_time() -> None:
     assert counter_seed(0, "torch", 1) == counter_seed(0, "torch", 1) != counter_seed(0, "torch", 2)
+
+
+def test_dropping_is_multiplying_by_the_windows_forward_and_backward() -> None:
+    layer = Dropout(0.4, 3).train()
+    values = torch.randn(3, 4, 5, dtype=torch.float64, requires_grad=True)
+
+    def dropped(x: torch.Tensor) -> torch.Tensor:
+        begin(1, 1, (0, 1, 2))
+        return layer(x)  # type: ignore[no-any-return]
+
+    begin(1, 1, (0, 1, 2))
+    expected = values * torch.stack(dropout_windows(layer, (3, 4, 5), 0.4, values))
+    assert torch.equal(dropped(values), expected)
+    assert torch.autograd.gradcheck(dropped, (values,))

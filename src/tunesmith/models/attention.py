@@ -1,8 +1,8 @@
 """Attention for training on CPUs: batched matrix products with a backward written by hand.
 
 Registered with transformers' attention interface as `tunesmith`, under the mask of scaled dot-product attention, so
-any model that calls the interface can use it. Why: with attention dropout above 0 torch's own function falls to a path
-three to seven times slower on a CPU, and its bfloat16 backward is slow at short lengths (docs/experiments.md).
+any model that calls the interface can use it. Why: with attention dropout above 0 torch's own function takes a slower
+path on a CPU, and its bfloat16 backward is slow at short lengths (docs/experiments.md).
 With dropout off, float32 and 256 tokens or more, torch's flash kernel wins and is called.
 
     P = softmax(scale Q K' + mask);   O = (P * D) V;   D = dropout mask (0 or 1 / (1 - p))
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
-from tunesmith.train.randomness import dropout_mask
+from tunesmith.train.randomness import dropout_windows, multiplied
 
 FLASH_TOKENS = 256
 """Float32 without dropout: from this length on torch's own kernel is faster (measured, two Zen 4 cores)."""
@@ -43,35 +43,45 @@ def watching(watcher: Watcher) -> Iterator[None]:
 
 
 class _Attention(torch.autograd.Function):
-    """The products above. Inputs [examples * heads, tokens, size]; mask adds to scores; keep multiplies P."""
+    """The products above. Inputs [examples * heads, tokens, size]; the mask adds to scores; `windows`, one of
+    [heads, queries, keys] an example, multiply P and are views that cost no memory."""
 
     @staticmethod
     def forward(
-        ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, keep: Tensor | None, scale: float
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        windows: list[Tensor] | None,
+        scale: float,
     ) -> Tensor:
         scaled = query * scale
         scores = torch.bmm(scaled, key.transpose(1, 2))
         if mask is not None:
             scores.view(mask.shape[0], -1, *scores.shape[1:]).add_(mask)
         weights = torch.softmax(scores, dim=-1)
-        kept = weights if keep is None else weights * keep
-        ctx.save_for_backward(scaled, key, value, weights, keep)
-        ctx.scale = scale
-        return torch.bmm(kept, value)
+        ctx.save_for_backward(scaled, key, value, weights)
+        ctx.scale, ctx.windows = scale, windows
+        return torch.bmm(_dropped(weights, windows), value)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        scaled, key, value, weights, keep = ctx.saved_tensors
+        scaled, key, value, weights = ctx.saved_tensors
         gradient = gradients[0]
-        kept = weights if keep is None else weights * keep
-        d_value = torch.bmm(kept.transpose(1, 2), gradient)
-        d_weights = torch.bmm(gradient, value.transpose(1, 2))
-        if keep is not None:
-            d_weights.mul_(keep)
+        d_value = torch.bmm(_dropped(weights, ctx.windows).transpose(1, 2), gradient)
+        d_weights = _dropped(torch.bmm(gradient, value.transpose(1, 2)), ctx.windows)
         d_scores = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype)
         d_query = torch.bmm(d_scores, key).mul_(ctx.scale)
         d_key = torch.bmm(d_scores.transpose(1, 2), scaled)
         return d_query, d_key, d_value, None, None, None
+
+
+def _dropped(weights: Tensor, windows: list[Tensor] | None) -> Tensor:
+    """Weights [examples * heads, queries, keys] times each example's window; themselves without windows."""
+    if windows is None:
+        return weights
+    return multiplied(weights.view(len(windows), -1, *weights.shape[1:]), windows).view_as(weights)
 
 
 def attention_forward(
@@ -107,13 +117,13 @@ def attention_forward(
         return out.transpose(1, 2).contiguous(), None
     examples, heads, queries, size = query.shape
     shape = (examples, heads, queries, key.shape[2])
-    keep = dropout_mask(module, shape, dropout, query) if dropout else None
+    windows = dropout_windows(module, shape, dropout, query) if dropout else None
     out = _Attention.apply(
         query.reshape(-1, queries, size),
         key.reshape(-1, key.shape[2], size),
         value.reshape(-1, value.shape[2], value.shape[3]),
         _additive(attention_mask, query, key.shape[2], causal=causal),
-        None if keep is None else keep.reshape(-1, queries, key.shape[2]),
+        windows,
         scale,
     )
     return out.view(examples, heads, queries, -1).transpose(1, 2).contiguous(), None

@@ -25,6 +25,7 @@ from tunesmith.recipe.recipe import Recipe
 from tunesmith.train import randomness
 from tunesmith.train.device import Device, fast_at_bfloat16
 from tunesmith.train.loop import Plan
+from tunesmith.train.memory import keep_freed_memory
 from tunesmith.train.optimizer import Rates, make_optimizer
 from tunesmith.types import Batch, Dataset, Example, Pretrained
 
@@ -60,6 +61,7 @@ class Learning:
 
 def set_up(recipe: Recipe, work: Path) -> Iterator[str | Ready]:
     """Yield words about each stage, and last what is ready. Files that only this run needs go to `work`."""
+    keep_freed_memory()
     task = recipe.task
     threads = recipe.train.threads
     if threads != "auto":

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +55,8 @@ class Dropout(nn.Module):
         """Drop values [examples, ...] in training mode."""
         if not self.training or self.p == 0.0:
             return values
-        return values * dropout_mask(self, tuple(values.shape), self.p, values)
+        dropped: Tensor = _Drop.apply(values, dropout_windows(self, tuple(values.shape), self.p, values))
+        return dropped
 
     def extra_repr(self) -> str:
         """P and number, as nn.Module prints them."""
@@ -75,14 +76,35 @@ def use_counter_dropout(model: nn.Module) -> None:
         module.__dict__["dropout_number"] = number
 
 
-def dropout_mask(module: nn.Module, shape: tuple[int, ...], p: float, like: Tensor) -> Tensor:
-    """Numbers 0 or 1 / (1 - p) of `shape` = [examples, ...] in the dtype and on the device of `like`.
+class _Drop(torch.autograd.Function):
+    """Values [examples, ...] times each example's window; nothing but views of the pool is kept for the backward."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, windows: list[Tensor]) -> Tensor:
+        ctx.windows = windows
+        return multiplied(values, windows)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return multiplied(gradients[0], ctx.windows), None
+
+
+def multiplied(values: Tensor, windows: Sequence[Tensor]) -> Tensor:
+    """A new tensor: each example of `values` [examples, ...] times its window."""
+    out = torch.empty_like(values, memory_format=torch.contiguous_format)
+    for number, window in enumerate(windows):
+        torch.mul(values[number], window, out=out[number])
+    return out
+
+
+def dropout_windows(module: nn.Module, shape: tuple[int, ...], p: float, like: Tensor) -> list[Tensor]:
+    """For each example of a tensor of `shape` = [examples, ...] the numbers 0 or 1 / (1 - p) it is multiplied by, as a
+    view of the pool, in the dtype and on the device of `like`.
 
     Values of one example lie at fixed places of its window whatever the padding, so a mask does not depend on the
     length of the other examples: [tokens, hidden] by token, [heads, queries, keys] by head, row and key.
     """
     seed, step, positions = _clock.get("now", (0, 0, ()))
-    pool = _pool(p, like.dtype, like.device)
     number = int(getattr(module, "number", module.__dict__.get("dropout_number", 0)))
     strides: tuple[int, ...]
     if len(shape) == 4:
@@ -94,9 +116,10 @@ def dropout_mask(module: nn.Module, shape: tuple[int, ...], p: float, like: Tens
     places = positions if len(positions) == shape[0] else range(shape[0])
     if window > POOL - _ROOM:
         drawn = [torch.rand(shape[1:], generator=generator(seed, step, number, place)) >= p for place in places]
-        return torch.stack(drawn).to(device=like.device, dtype=like.dtype).div_(1 - p)
+        return [each.to(device=like.device, dtype=like.dtype).div_(1 - p) for each in drawn]
+    pool = _pool(p, like.dtype, like.device)
     offsets = [_mix(seed, step, number, place) % _ROOM for place in places]
-    return torch.stack([pool.as_strided(shape[1:], strides, offset) for offset in offsets])
+    return [pool.as_strided(shape[1:], strides, offset) for offset in offsets]
 
 
 def _mix(seed: int, step: int, number: int, place: int) -> int:
