@@ -36,8 +36,8 @@ class Full(Method):
     """Full fine-tuning."""
 
     learning_rate: ClassVar[float] = 1e-4
-    learning_rate_source: ClassVar[str] = "starting value for encoders of 20 to 100 million parameters"
-    head_learning_rate: ClassVar[float] = 1e-3
+    learning_rate_source: ClassVar[str] = "0.971 on BBC news in 2 passes (docs/experiments.md)"
+    head_learning_rate: ClassVar[float] = 1e-4
     adapter: ClassVar[bool] = False
 
     def prepare(self, pretrained: Pretrained) -> nn.Module:

@@ -41,7 +41,7 @@ class IA3(Method):
     """Infused adapter by inhibiting and amplifying inner activations."""
 
     learning_rate: ClassVar[float] = 1e-2
-    learning_rate_source: ClassVar[str] = "starting value, above the paper's 3e-3 since the models are smaller"
+    learning_rate_source: ClassVar[str] = "0.975 on BBC news in 2 passes (docs/experiments.md)"
 
     def prepare(self, pretrained: Pretrained) -> nn.Module:
         """Put the scales in. ModelError if keys and values or the feed-forward output cannot be told."""

@@ -41,7 +41,7 @@ class LastBlocks(Method):
 
     learning_rate: ClassVar[float] = 3e-4
     learning_rate_source: ClassVar[str] = "starting value; above full tuning's, since less can be distorted"
-    head_learning_rate: ClassVar[float] = 1e-3
+    head_learning_rate: ClassVar[float] = 3e-4
     adapter: ClassVar[bool] = False
 
     blocks: int = Field(2, ge=1, le=1000, description="how many of the last blocks learn")

@@ -42,7 +42,7 @@ class PTuning(Method):
     """Learned embeddings through a prompt encoder."""
 
     learning_rate: ClassVar[float] = 1e-2
-    learning_rate_source: ClassVar[str] = "starting value, below prompt tuning's since a network makes the tokens"
+    learning_rate_source: ClassVar[str] = "0.973 on BBC news in 2 passes (docs/experiments.md)"
 
     length: int = Field(20, ge=1, le=1000, description="learned tokens before each text")
     encoder: Literal["mlp", "lstm"] = Field("mlp", description="the network that makes them")

@@ -46,7 +46,7 @@ class PrefixTuning(Method):
     """Learned keys and values in every layer."""
 
     learning_rate: ClassVar[float] = 1e-2
-    learning_rate_source: ClassVar[str] = "a plain peft loop reached 0.944 on BBC news with it in 1 pass"
+    learning_rate_source: ClassVar[str] = "0.971 on BBC news in 2 passes (docs/experiments.md)"
 
     length: int = Field(20, ge=1, le=1000, description="learned keys and values a layer")
     projection: bool = Field(False, description="make them by a small network while training")
