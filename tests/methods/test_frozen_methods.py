@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tunesmith.errors import ModelError
-from tunesmith.methods.base import head_parameters, registry
+from tunesmith.methods.base import registry
 from tunesmith.methods.last_blocks import LastBlocks
 from tunesmith.types import Pretrained
 
@@ -50,7 +50,7 @@ def test_more_blocks_than_there_are_is_refused(tiny: Load) -> None:
 def test_bitfit_learns_biases_and_the_head_only(tiny: Load) -> None:
     pretrained = tiny("bert")
     names = learned("bitfit", pretrained)
-    heads = set(head_parameters(pretrained.model, pretrained.anatomy))
+    heads = {n for n in names if any(n.startswith(f"{head}.") for head in pretrained.anatomy.head)}
     assert all(n.endswith("bias") for n in names - heads)
     assert "bert.encoder.layer.0.output.LayerNorm.bias" in names
 
@@ -61,8 +61,9 @@ def test_norm_tuning_learns_norms_and_the_head_only(tiny: Load) -> None:
     assert names == {n for n, _ in pretrained.model.named_parameters() if "norm" in n} | {"score.weight"}
 
 
-def test_head_parameters_are_found_behind_a_prefix_of_peft(tiny: Load) -> None:
+def test_the_whole_head_learns_behind_a_prefix_of_peft(tiny: Load) -> None:
     pretrained = tiny("bert")
     model = registry.make("lora").prepare(pretrained)
-    names = [n for n in head_parameters(model, pretrained.anatomy) if dict(model.named_parameters())[n].requires_grad]
+    heads = [f".{head}." for head in pretrained.anatomy.head]
+    names = [n for n, p in model.named_parameters() if p.requires_grad and any(h in f".{n}" for h in heads)]
     assert len(names) == 4

@@ -13,7 +13,7 @@ from tunesmith.methods.base import registry
 from tunesmith.recipe.defaults import Facts, resolve
 from tunesmith.recipe.recipe import Recipe
 
-FACTS = Facts(1780, 0, {"a": 890, "b": 890}, (90, 300, 700), 512, 384, False, 2)
+FACTS = Facts(1780, {"a": 890, "b": 890}, (90, 300, 700), 512, 384, False, 2)
 
 
 def made(**changes: Any) -> Recipe:

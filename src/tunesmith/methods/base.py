@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from tunesmith.plugin import Plugin, Registry
-from tunesmith.types import Anatomy, Pretrained
+from tunesmith.types import Pretrained
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,8 +94,3 @@ def freeze_all_but(model: nn.Module, names: tuple[str, ...]) -> None:
     """Let only parameters inside the named modules (or so named themselves) require grad."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(any(name == n or name.startswith(n + ".") for n in names))
-
-
-def head_parameters(model: nn.Module, anatomy: Anatomy) -> tuple[str, ...]:
-    """Names of the parameters inside the head's modules, also where peft has put a prefix before them."""
-    return tuple(n for n, _ in model.named_parameters() if any(f".{h}." in f".{n}" for h in anatomy.head))

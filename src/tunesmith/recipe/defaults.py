@@ -27,7 +27,6 @@ class Facts:
     """What the defaults depend on. lengths: the 50th, 90th and 99th percentile of training texts in tokens."""
 
     train_examples: int
-    validation_examples: int
     class_counts: Mapping[str, int]
     lengths: tuple[int, int, int]
     model_max_length: int | None
@@ -44,12 +43,12 @@ def resolve(recipe: Recipe, facts: Facts) -> tuple[Recipe, dict[str, str]]:
     batch = train.batch_size
     if batch == "auto":
         batch = 16 if facts.train_examples < 5_000 else 32
-        chosen["batch_size"] = (batch, "16 below 5,000 training examples, else 32 (docs/experiments.md)")
+        chosen["batch_size"] = (batch, "16 below 5,000 training examples, else 32")
     steps_an_epoch = max(1, ceil(facts.train_examples / batch))
     if train.steps is None and train.epochs == "auto":
         seen = max(SEEN, SEEN_A_CLASS * len(facts.class_counts))
         epochs: float = max(2, min(20, ceil(seen / max(1, facts.train_examples))))
-        chosen["epochs"] = (epochs, f"enough to see {seen:,} examples; at least 2, at most 20 (docs/experiments.md)")
+        chosen["epochs"] = (epochs, f"enough to see {seen:,} examples; at least 2, at most 20")
     else:
         epochs = train.epochs if train.epochs != "auto" else 0
     steps = train.steps or max(1, ceil(float(epochs) * steps_an_epoch))

@@ -171,7 +171,6 @@ def _facts(pretrained: Pretrained, dataset: Dataset) -> tuple[defaults.Facts, np
     middle, long, longest = (int(np.percentile(lengths, q)) for q in (50, 90, 99))
     facts = defaults.Facts(
         train_examples=len(dataset.train),
-        validation_examples=len(dataset.validation),
         class_counts=dataset.summary.class_counts["train"],
         lengths=(middle, long, longest),
         model_max_length=min(limits) if limits else None,
