@@ -1,0 +1,1 @@
+"""Pictures as arrays: decoded, brought to a model's form, augmented."""
