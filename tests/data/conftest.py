@@ -2,10 +2,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tunesmith.data.load import load
 from tunesmith.data.options import DataOptions
@@ -26,9 +30,11 @@ def shared() -> Path:
 def opened(tmp_path: Path) -> Callable[..., Dataset]:
     """Loads a path with options, and holds the law: read = used + quarantined + blank, and nothing lost on disk."""
 
-    def open_it(path: str | Path, *, inputs: tuple[str, ...] = ("text",), **options: Any) -> Dataset:
+    def open_it(
+        path: str | Path, *, inputs: tuple[str, ...] = ("text",), kind: str = "texts", **options: Any
+    ) -> Dataset:
         folder = tmp_path / "run"
-        dataset = load(DataOptions(path=str(path), **options), folder, inputs=inputs)
+        dataset = load(DataOptions(path=str(path), **options), folder, inputs=inputs, kind=kind)
         summary = dataset.summary
         assert summary.read == summary.used + summary.quarantined + summary.blank
         assert len(quarantined(folder)) == summary.quarantined
@@ -39,6 +45,20 @@ def opened(tmp_path: Path) -> Callable[..., Dataset]:
         return dataset
 
     return open_it
+
+
+@pytest.fixture
+def seen(opened: Callable[..., Dataset]) -> Callable[..., Dataset]:
+    """Loads pictures with options, under the same law."""
+    return partial(opened, inputs=("image",), kind="images")
+
+
+def picture_file(number: int, *, size: tuple[int, int] = (8, 6), form: str = "PNG") -> bytes:
+    """A small picture file; another number gives another picture. size: width, height."""
+    draw = np.random.default_rng(number)
+    stream = BytesIO()
+    Image.fromarray(draw.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).save(stream, form)
+    return stream.getvalue()
 
 
 def quarantined(folder: Path) -> list[dict[str, Any]]:

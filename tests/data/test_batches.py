@@ -40,7 +40,7 @@ def test_epochs_and_seeds_differ_and_come_again() -> None:
 
 
 def batches(rank: int = 0, processes: int = 1, micro: int = 5) -> TrainBatches:
-    def collate(indices: object, positions: object) -> Batch:
+    def collate(indices: object, positions: object, epoch: object) -> Batch:
         return Batch({"i": indices}, None, tuple(positions))  # type: ignore[arg-type,dict-item]
 
     return TrainBatches(LENGTHS, collate, batch_size=16, micro_batch_size=micro, seed=3, rank=rank, processes=processes)

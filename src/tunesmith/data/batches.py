@@ -34,12 +34,12 @@ def epoch_order(
 
 
 class TrainBatches:
-    """Batches by step number. `collate(indices, positions)` turns examples into tensors."""
+    """Batches by step number. `collate(indices, positions, epoch)` turns examples into tensors."""
 
     def __init__(
         self,
         lengths: np.ndarray,
-        collate: Callable[[Sequence[int], Sequence[int]], Batch],
+        collate: Callable[[Sequence[int], Sequence[int], int], Batch],
         *,
         batch_size: int,
         micro_batch_size: int,
@@ -71,7 +71,8 @@ class TrainBatches:
         whole = self.indices(step)
         places = np.arange(len(whole))[self.rank :: self.processes]
         cuts = [places[i : i + self.micro_batch_size] for i in range(0, len(places), self.micro_batch_size)]
-        return [self.collate([int(i) for i in whole[cut]], [int(p) for p in cut]) for cut in cuts]
+        epoch = (step - 1) // self.steps_per_epoch
+        return [self.collate([int(i) for i in whole[cut]], [int(p) for p in cut], epoch) for cut in cuts]
 
 
 def evaluation_order(lengths: np.ndarray, tokens: int) -> list[np.ndarray]:

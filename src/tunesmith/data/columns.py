@@ -1,52 +1,33 @@
-"""Which column is the text, which the label: as the recipe says, or by well-known names, or a question to the person.
+"""Which column is the text or picture, which the label: as the recipe says, by well-known names, or a question.
 
-Names are compared without regard to case, outer blanks, and "-" or " " for "_". A column called `text` or `label` wins
-over all other known names; otherwise two candidates are an error, since a guess could train on the wrong one.
+Names are compared without regard to case, outer blanks, and "-" or " " for "_". A column called `text`, `image` or
+`label` wins over all other known names; otherwise two candidates are an error: a guess could train on the wrong one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
+from tunesmith.data.known_names import (
+    IMAGE,
+    IMAGE_FIRST,
+    LABEL,
+    LABEL_FIRST,
+    PAIRS,
+    PICTURE_ENDINGS,
+    TEXT,
+    TEXT_FIRST,
+)
 from tunesmith.data.options import DataOptions
 from tunesmith.errors import DataError, did_you_mean
-
-TEXT_FIRST = frozenset({"text", "文本"})
-_TEXT = (
-    "sentence review review_text content tweet tweet_text title body message comment comment_text document question "
-    "query utterance post headline abstract description article sms email snippet phrase passage texts sentences "
-    "内容 句子 评论 正文 标题 文章 摘要 问题 评价"
-)
-TEXT = frozenset(_TEXT.split())
-PAIRS = (
-    ("text", "text_pair"),
-    ("text_a", "text_b"),
-    ("text1", "text2"),
-    ("text_1", "text_2"),
-    ("sentence1", "sentence2"),
-    ("sentence_1", "sentence_2"),
-    ("sentence_a", "sentence_b"),
-    ("premise", "hypothesis"),
-    ("question1", "question2"),
-    ("question", "sentence"),
-    ("query", "document"),
-    ("query", "passage"),
-    ("句子1", "句子2"),
-    ("文本1", "文本2"),
-)
-LABEL_FIRST = frozenset({"label", "标签"})
-_LABEL = (
-    "labels category categories class class_name sentiment intent target tag tags topic polarity emotion gold_label "
-    "label_name 类别 分类 情感 类 意图 主题"
-)
-LABEL = frozenset(_LABEL.split())
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Which column of one table serves as what; inputs maps `text` (and `text_pair`) to the column's name."""
+    """Which column of one table serves as what; inputs maps `text` (and `text_pair`) or `image` to a column's name."""
 
     inputs: Mapping[str, str]
     label: str | None
@@ -60,7 +41,7 @@ def folded(name: str) -> str:
 
 
 def is_known(name: str, options: DataOptions) -> bool:
-    """Whether a cell of a first row is a column's name, well known or given in the recipe."""
+    """Whether a cell of a first row is a column's name, well known for texts or given in the recipe."""
     given = (*options.columns.model_dump().values(), options.split.group_by)
     pairs = {one for pair in PAIRS for one in pair}
     known = TEXT_FIRST | TEXT | LABEL_FIRST | LABEL | pairs | {folded(g) for g in given if g}
@@ -80,9 +61,8 @@ def choose(
 ) -> Chosen:
     """The columns to use; DataError, listing what was found and how to say it, where that is not plain."""
     look = _Look(columns, options, file, sample, named)
-    given = options.columns
-    if given.text_pair and "text_pair" not in inputs:
-        raise DataError("data.columns.text_pair is given, but this task takes one text: drop it.")
+    given, main = options.columns, inputs[0]
+    _no_other_input(options, inputs)
     asked = {role: look.given(f"columns.{role}", getattr(given, role, None)) for role in inputs}
     found = {role: column for role, column in asked.items() if column is not None}
     label = look.given("columns.label", given.label, needed=needs_label)
@@ -90,14 +70,24 @@ def choose(
     group = look.given(group_key, options.split.group_by or given.group, needed=needs_group)
     note = ""
     if not named and not found and label is None and needs_label:
-        found, label = look.by_values()
-        note = f"{file}: no header; {found['text']} is taken as text and {label} as label."
-    if "text" not in found:
-        found = look.texts(inputs, taken=[*found.values(), label, group]) | found
+        found, label = look.by_values() if main == "text" else look.by_endings()
+        word = "text" if main == "text" else "picture"
+        note = f"{file}: no header; {found[main]} is taken as {word} and {label} as label."
+    if main not in found:
+        taken = [*found.values(), label, group]
+        found = (look.texts(inputs, taken=taken) if main == "text" else look.image(taken=taken)) | found
     if label is None and (options.columns.label is None):
         label = look.label(taken=[*found.values(), group], needed=needs_label)
     look.all_different({**found, "label": label})
     return Chosen({role: found[role] for role in inputs if role in found}, label, group, note)
+
+
+def _no_other_input(options: DataOptions, inputs: Sequence[str]) -> None:
+    """DataError where the recipe names a column that this task has no use for."""
+    takes = "pictures" if "image" in inputs else "texts" if "text_pair" in inputs else "one text"
+    for role in ("text", "text_pair", "image"):
+        if getattr(options.columns, role) is not None and role not in inputs:
+            raise DataError(f"data.columns.{role} is given, but this task takes {takes}: drop it.")
 
 
 @dataclass(frozen=True)
@@ -137,6 +127,16 @@ class _Look:
             names = [free[name] for name in pairs[0]]
         raise DataError(self.ask("text", names))
 
+    def image(self, *, taken: Iterable[str | None]) -> dict[str, str]:
+        """The column of pictures, by its name, or of a file without header by what stands in it."""
+        free = {folded(c): c for c in self.columns if c not in taken}
+        names = [free[n] for n in free if n in IMAGE_FIRST] or [free[n] for n in free if n in IMAGE]
+        if not self.named:
+            names = [c for c in free.values() if self._holds_pictures(c)]
+        if len(names) != 1:
+            raise DataError(self.ask("image", names))
+        return {"image": names[0]}
+
     def label(self, *, taken: Iterable[str | None], needed: bool) -> str | None:
         """The label column, None where there is none and none is needed."""
         free = {folded(c): c for c in self.columns if c not in taken}
@@ -157,9 +157,23 @@ class _Look:
                 few = 2 * len(set(labels)) <= len(labels) and 2 * len(set(labels)) <= len(set(texts))
                 if few and sum(map(len, labels)) < sum(map(len, texts)):
                     return {"text": text}, label
-        raise DataError(
+        raise DataError(self._unnamed("text"))
+
+    def by_endings(self) -> tuple[dict[str, str], str]:
+        """Picture and label of a file without header: two columns, of which one holds names of picture files."""
+        pictures = [column for column in self.columns if self._holds_pictures(column)]
+        if len(self.columns) == 2 and len(pictures) == 1:
+            return {"image": pictures[0]}, next(column for column in self.columns if column not in pictures)
+        raise DataError(self._unnamed("image"))
+
+    def _holds_pictures(self, column: str) -> bool:
+        endings = [PurePath(str(values[column]).strip()).suffix.lower() in PICTURE_ENDINGS for values in self.sample]
+        return 2 * sum(endings) > len(endings)
+
+    def _unnamed(self, role: str) -> str:
+        return (
             f"{self.file} has no header. Its columns are called {', '.join(self.columns)}, and it is not plain which "
-            f"is which. {self.found()} Say it, such as data.columns.text={self.columns[0]} and "
+            f"is which. {self.found()} Say it, such as data.columns.{role}={self.columns[0]} and "
             f"data.columns.label={self.columns[-1]}, or add a first line with names."
         )
 
@@ -172,12 +186,20 @@ class _Look:
 
     def ask(self, role: str, names: Sequence[str]) -> str:
         """The question to the person: none found, or more than one."""
-        known = "text, sentence, review" if role == "text" else "label, category, class"
-        what = (
-            f"more than one column could be the {role}: {', '.join(names)}."
-            if names
-            else f"no {role} column found (known names are {known} and the like)."
+        known = {"text": "text, sentence, review", "image": "image, path, file_name"}.get(
+            role, "label, category, class"
         )
+        word = "picture" if role == "image" else role
+        what = (
+            f"more than one column could be the {word}: {', '.join(names)}."
+            if names
+            else f"no {word} column found (known names are {known} and the like)."
+        )
+        if role == "label" and list(self.columns) == ["image"]:
+            return (
+                f"{self.file} holds pictures but no labels. Put the pictures of each class into a folder of its own "
+                f"(cat/1.jpg, dog/1.jpg), or name a file that has a column for the picture and one for the label."
+            )
         example = names[0] if names else "NAME"
         strange = self.named and not any(is_known(column, self.options) for column in self.columns)
         unsure = strange and self.options.header == "auto"
@@ -193,5 +215,9 @@ class _Look:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, bytes):
+        return f"{len(value):,} bytes"
+    if isinstance(value, Mapping) and isinstance(value.get("bytes"), bytes):
+        return f"a file of {len(value['bytes']):,} bytes"
     text = " ".join(str(value)[:200].split())
     return text if len(text) <= 30 else text[:29] + "…"

@@ -1,18 +1,19 @@
-"""What is in the data, how long the texts are, what is doubtful, and what tunesmith does about each."""
+"""What is in the data, how long texts or large pictures are, what is doubtful, and what tunesmith does about each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
-from tunesmith.data.clean import QUARANTINE
 from tunesmith.data.duplicates import as_numbers, contradicted, key_of, keys_of, repeated, shared
 from tunesmith.data.labels import names_of
 from tunesmith.data.parts import PARTS
+from tunesmith.data.quarantine import QUARANTINE
+from tunesmith.data.store import ArrowExamples
 from tunesmith.types import Dataset, Examples
 
 Lengths = Callable[[Sequence[str], Sequence[str] | None], list[int]]
@@ -25,8 +26,9 @@ _LISTED = 30
 class Inspection:
     """Figures on a data set. Percentiles are of tokens, by the nearest-rank method; shares lie in 0..1.
 
-    lengths: percentile name (`p50` ...) to tokens, None where no tokenizer was given. leaks: rows of a later part whose
-    normalised text also stands in an earlier one, such as {"test in train": 3}.
+    lengths: percentile name (`p50` ...) to tokens, None where no tokenizer was given. sides: `smallest`, `median` and
+    `largest` of all widths and heights of pictures, in pixels; None for texts. leaks: rows of a later part whose
+    normalised text, or whose picture, also stands in an earlier one, such as {"test in train": 3}.
     """
 
     read: int
@@ -47,6 +49,7 @@ class Inspection:
     smallest_class: str
     imbalance: float
     notes: tuple[str, ...]
+    sides: Mapping[str, int] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The figures as JSON can hold them."""
@@ -79,6 +82,8 @@ class Inspection:
             yield f"  the largest has {self.imbalance:.1f} times as many training rows as {self.smallest_class}"
 
     def _lengths(self) -> Iterator[str]:
+        if self.sides is not None:
+            yield "Sides of a picture in pixels: " + ", ".join(f"{name} {n:,}" for name, n in self.sides.items())
         if self.lengths is None:
             return
         yield "Tokens a text: " + ", ".join(f"{name} {tokens:,}" for name, tokens in self.lengths.items())
@@ -88,15 +93,17 @@ class Inspection:
             yield f"  {what}: what stands behind it is not read" if self.cut else f"  {none}"
 
     def _doubts(self) -> Iterator[str]:
+        noun = "text" if self.sides is None else "picture"
         near = f"{self.near_duplicates - self.exact_duplicates:,} more but for case, outer blanks or Unicode form"
-        yield f"Duplicates: {self.exact_duplicates:,} rows repeat an earlier text exactly, {near}"
+        how = f"exactly, {near}" if self.sides is None else "pixel by pixel"
+        yield f"Duplicates: {self.exact_duplicates:,} rows repeat an earlier {noun} {how}"
         if self.near_duplicates:
-            yield "  all are kept; where tunesmith splits, all copies of a text go into one part"
+            yield f"  all are kept; where tunesmith splits, all copies of a {noun} go into one part"
         leaks = ", ".join(f"{rows:,} rows of {where}" for where, rows in self.leaks.items() if rows)
         yield f"Duplicates across parts: {leaks or 'none'}"
         if leaks:
             yield "  kept as the files give them; scores on those rows prove nothing"
-        yield f"Texts with more than one label: {self.contradictions:,}"
+        yield f"{noun.capitalize()}s with more than one label: {self.contradictions:,}"
         if self.contradictions:
             yield "  all are kept; correct the labels if you can"
         yield from (f"Note: {note}" for note in self.notes)
@@ -138,18 +145,38 @@ def inspect(dataset: Dataset, lengths: Lengths | None, max_length: int | None) -
         smallest_class=smallest,
         imbalance=max(train.values()) / train[smallest] if train else 1.0,
         notes=summary.notes,
+        sides=_sides(parts.values()),
     )
 
 
 def _keys(examples: Examples) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Exact keys, normalised keys and a number of the label, each [rows]."""
     exact, normal, labels = bytearray(), bytearray(), bytearray()
+    pictures = _fact(examples, "key")
     for example in examples:
-        one, other = keys_of(tuple(example.inputs.values()))
-        exact += one
-        normal += other
+        if pictures is None:
+            one, other = keys_of(tuple(example.inputs.values()))
+            exact += one
+            normal += other
         labels += key_of(names_of(example.label) if example.label else ("",))
+    if pictures is not None:
+        return pictures, pictures, as_numbers(labels)
     return as_numbers(exact), as_numbers(normal), as_numbers(labels)
+
+
+def _fact(examples: Examples, name: str) -> np.ndarray | None:
+    """What the store knows of each picture [rows]; None for texts."""
+    found = examples.store.fact(name) if isinstance(examples, ArrowExamples) else None
+    return None if found is None else found[examples.rows]  # type: ignore[attr-defined]
+
+
+def _sides(parts: Iterable[Examples]) -> dict[str, int] | None:
+    found = [_fact(examples, name) for examples in parts for name in ("width", "height")]
+    sides = np.concatenate([one for one in found if one is not None] or [np.zeros(0, dtype=np.uint64)])
+    if not len(sides):
+        return None
+    marks = {"smallest": 0, "median": 50, "largest": 100}
+    return {name: int(np.percentile(sides, q, method="inverted_cdf")) for name, q in marks.items()}
 
 
 def _tokens(examples: Examples, lengths: Lengths) -> np.ndarray:

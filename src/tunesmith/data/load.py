@@ -5,6 +5,7 @@ find -> read and choose columns -> clean -> settle the labels -> count duplicate
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,13 @@ import numpy as np
 
 from tunesmith.data import notes
 from tunesmith.data.classes import check_classes, class_counts, classes
-from tunesmith.data.clean import Count, Intake
+from tunesmith.data.clean import Intake
 from tunesmith.data.columns import Chosen, choose
-from tunesmith.data.find import Source, find, find_one
+from tunesmith.data.find import Source, find, find_one, pictures_within
 from tunesmith.data.labels import Read, column_kind, is_of
 from tunesmith.data.options import DataOptions
 from tunesmith.data.parts import PARTS
+from tunesmith.data.quarantine import Count
 from tunesmith.data.readers.base import Table
 from tunesmith.data.split import TEST, TRAIN, UNSPLIT, VALIDATION, sample, split
 from tunesmith.data.store import ArrowExamples, Store
@@ -30,13 +32,16 @@ _LEFT_OUT, _UNUSABLE = -2, -3
 _NUMBER = {"train": TRAIN, "validation": VALIDATION, "test": TEST, None: UNSPLIT}
 
 
-def load(options: DataOptions, folder: Path, *, inputs: tuple[str, ...], needs_label: bool = True) -> Dataset:
-    """Read, clean and split the data; Arrow files and quarantine.jsonl go to `folder`.
+def load(
+    options: DataOptions, folder: Path, *, inputs: tuple[str, ...], needs_label: bool = True, kind: str = "texts"
+) -> Dataset:
+    """Read, clean and split the data; Arrow files, quarantine.jsonl and pictures that came as bytes go to `folder`.
 
-    inputs: the task's text columns, the first compulsory. DataError, with what to do, where the data cannot be used.
+    inputs: the task's columns, the first compulsory. kind: `texts`, or `images`, for which `Example.inputs["image"]` is
+    a path or a locator (see `images.py`). DataError, with what to do, where the data cannot be used.
     """
-    sources, remarks = find(options)
-    with Intake(folder, inputs, options, needs_label=needs_label) as intake:
+    sources, remarks = find(options, kind)
+    with Intake(folder, inputs, options, needs_label=needs_label, kind=kind) as intake:
         files = _take(sources, intake, remarks)
     labels, exact, normal, groups = intake.columns()
     parts = _parts(intake.counts, len(labels))
@@ -48,10 +53,14 @@ def load(options: DataOptions, folder: Path, *, inputs: tuple[str, ...], needs_l
     names, targets = classes(table, labels, training, options.labels)
     if needs_label:
         held = np.flatnonzero(np.isin(parts, (VALIDATION, TEST)))
-        check_classes(store, labels, np.flatnonzero(training), held, table, shown=options.path)
-    remarks += notes.of_contents(exact[usable], normal[usable], labels[usable])
+        try:
+            check_classes(store, labels, np.flatnonzero(training), held, table, shown=options.path)
+        except DataError as error:
+            raise DataError(str(error) + notes.of_first_faults(intake)) from None
+    noun = intake.cells.noun
+    remarks += notes.of_contents(exact[usable], normal[usable], labels[usable], noun)
     _limit(parts, normal, targets, options, remarks)
-    remarks += notes.of_leaks(exact, normal, parts)  # before the split, against all that the train file holds
+    remarks += notes.of_leaks(exact, normal, parts, noun)  # before the split, against all that the train file holds
     grouped = groups if options.split.group_by or options.columns.group else None
     _split(parts, normal, targets, grouped, options, remarks)
     counts = {p: class_counts(table, labels[parts == _NUMBER[p]], names) for p in PARTS}
@@ -67,21 +76,23 @@ def load(options: DataOptions, folder: Path, *, inputs: tuple[str, ...], needs_l
         split_sizes={part: int((parts == _NUMBER[part]).sum()) for part in PARTS},
         class_counts=counts,
         notes=notes.worst_first(remarks),
-        sha256={s.shown: s.reader.sha256(s.path) for s in sources},
+        sha256={s.shown: s.reader.sha256(s.path) for s in sources} | _sha256_of_pictures(store),
     )
     train, validation, test = (ArrowExamples(store, np.flatnonzero(parts == _NUMBER[part])) for part in PARTS)
     return Dataset(train, validation, test, names, multi_label, summary, folder)
 
 
-def read_unlabelled(path: str, options: DataOptions, folder: Path, inputs: tuple[str, ...]) -> Examples:
+def read_unlabelled(
+    path: str, options: DataOptions, folder: Path, inputs: tuple[str, ...], *, kind: str = "texts"
+) -> Examples:
     """The rows of one file or folder in their order, for predictions; a label is kept where there is one.
 
     The same law and the same quarantine as in `load`; what the recipe says about columns, encoding and so on holds here
     too, as far as the columns are there.
     """
     remarks: list[str] = []
-    with Intake(folder, inputs, options, needs_label=False) as intake:
-        _take(find_one(path, options), intake, remarks)
+    with Intake(folder, inputs, options, needs_label=False, kind=kind) as intake:
+        _take(find_one(path, options, kind), intake, remarks)
     intake.check()
     found = [read.value for read in intake.found()]
     multi = any(isinstance(value, tuple) for value in found)
@@ -101,6 +112,7 @@ def _take(sources: Sequence[Source], intake: Intake, remarks: list[str]) -> list
     files = []
     options = intake.options
     for source in sources:
+        within = pictures_within(source.path, options)
         for table in source.reader.tables(source.path, options, shown=source.shown):
             if not table.columns:
                 _no_columns(intake, table)
@@ -114,7 +126,7 @@ def _take(sources: Sequence[Source], intake: Intake, remarks: list[str]) -> list
                 sample=table.sample,
                 named=table.named,
             )
-            intake.take(table, chosen, source.part or table.part)
+            intake.take(table, chosen, source.part or table.part, within)
             remarks += [chosen.note] if chosen.note else []
             remarks += [note for note in table.notes if note not in remarks]
             columns = {**chosen.inputs, "label": chosen.label, "group": chosen.group}
@@ -221,6 +233,12 @@ def _split(
     rows = np.flatnonzero(np.isin(parts, (TRAIN, UNSPLIT)))
     given = None if groups is None else groups[rows]
     parts[rows] = split(keys[rows], targets[rows], **shares, seed=options.split.seed, groups=given)
+
+
+def _sha256_of_pictures(store: Store) -> dict[str, str]:
+    """Hash over the content of all pictures in order: the files that name pictures do not tell when one changes."""
+    keys = store.fact("key")
+    return {} if keys is None else {"pictures": hashlib.sha256(keys.astype("<u8").tobytes()).hexdigest()}
 
 
 def _file_facts(file: _File, count: Count) -> dict[str, Any]:

@@ -17,23 +17,23 @@ RARE_SHARE, RARE_RATIO = 0.02, 20
 _ORDER = ("LEAK", "CONTRADICTION", "IMBALANCE", "RARE", "EMPTY")
 
 
-def of_contents(exact: np.ndarray, normal: np.ndarray, labels: np.ndarray) -> Iterator[str]:
-    """Duplicates and contradictions among all usable rows."""
+def of_contents(exact: np.ndarray, normal: np.ndarray, labels: np.ndarray, noun: str = "text") -> Iterator[str]:
+    """Duplicates and contradictions among all usable rows. noun: what a row holds, a text or a picture."""
     if count := contradicted(normal, labels):
         yield (
-            f"CONTRADICTION: {count} text(s) stand with more than one label; no model can learn both. All are kept, "
+            f"CONTRADICTION: {count} {noun}(s) stand with more than one label; no model can learn both. All are kept, "
             f"in one part each."
         )
     same, alike = repeated(exact), repeated(normal)
     if alike:
         yield (
-            f"{alike} row(s) repeat an earlier text ({same} exactly, {alike - same} but for case, outer blanks or "
-            f"Unicode form); where tunesmith splits, all copies go into one part."
+            f"{alike} row(s) repeat an earlier {noun} {_how_alike(same, alike, noun)}; where tunesmith splits, all "
+            f"copies go into one part."
         )
 
 
-def of_leaks(exact: np.ndarray, normal: np.ndarray, parts: np.ndarray) -> Iterator[str]:
-    """Rows of given validation or test files whose text also trains; `parts` as before the split [rows]."""
+def of_leaks(exact: np.ndarray, normal: np.ndarray, parts: np.ndarray, noun: str = "text") -> Iterator[str]:
+    """Rows of given validation or test files whose content also trains; `parts` as before the split [rows]."""
     names = {VALIDATION: "validation", TEST: "test", TRAIN: "train"}
     training = np.isin(parts, (TRAIN, UNSPLIT))
     for part, other in ((TEST, TRAIN), (VALIDATION, TRAIN), (TEST, VALIDATION)):
@@ -42,9 +42,8 @@ def of_leaks(exact: np.ndarray, normal: np.ndarray, parts: np.ndarray) -> Iterat
         if alike:
             same = shared(exact[here], exact[there])
             yield (
-                f"LEAK: {alike} of {int(here.sum())} {names[part]} rows have a text that is in {names[other]} too "
-                f"({same} exactly, {alike - same} but for case, outer blanks or Unicode form). They are kept as given; "
-                f"scores on them prove nothing."
+                f"LEAK: {alike} of {int(here.sum())} {names[part]} rows have a {noun} that is in {names[other]} too "
+                f"{_how_alike(same, alike, noun)}. They are kept as given; scores on them prove nothing."
             )
 
 
@@ -73,22 +72,37 @@ def of_classes(counts: Mapping[str, Mapping[str, int]], multi_label: bool) -> It
             yield f"EMPTY: the {part} part has no row of {_listed(missing)}."
 
 
+def of_first_faults(intake: Intake) -> str:
+    """A sentence on the rows in quarantine, which may be why a class is missing; empty where there are none."""
+    if not intake.first:
+        return ""
+    bad = sum(count.quarantined for count in intake.counts)
+    return f" {bad} row(s) could not be used, the first: {'; '.join(intake.first[:3])}."
+
+
 def of_intake(intake: Intake) -> Iterator[str]:
     """What was done to rows on the way."""
-    bad = sum(count.quarantined for count in intake.counts)
-    if bad:
+    if bad := sum(count.quarantined for count in intake.counts):
         first = "; ".join(intake.first[:3])
         yield f"{bad} row(s) could not be used and are in quarantine.jsonl with their reasons, the first: {first}."
     if intake.stripped:
         yield f"{intake.stripped} label(s) had blanks around them, which were taken off."
     if intake.without_group:
         yield f"{intake.without_group} row(s) have no group in their group column; each counts as a group of its own."
+    yield from intake.cells.notes()
 
 
 def worst_first(notes: Sequence[str]) -> tuple[str, ...]:
     """Notes in order of weight, each once."""
     weight = {word: place for place, word in enumerate(_ORDER)}
     return tuple(sorted(dict.fromkeys(notes), key=lambda note: weight.get(note.partition(":")[0], len(_ORDER))))
+
+
+def _how_alike(same: int, alike: int, noun: str) -> str:
+    """In brackets, how copies resemble; pictures are compared pixel by pixel only."""
+    if noun != "text":
+        return "(pixel by pixel)"
+    return f"({same} exactly, {alike - same} but for case, outer blanks or Unicode form)"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ class Columns(Options):
 
     text: str | None = Field(None, min_length=1, description="the text to classify")
     text_pair: str | None = Field(None, min_length=1, description="the second text of a sentence pair")
+    image: str | None = Field(None, min_length=1, description="the picture: a path in the file's folder, or bytes")
     label: str | None = Field(None, min_length=1, description="the class name, or a list of them")
     group: str | None = Field(None, min_length=1, description="rows of one group never straddle a split")
 
@@ -41,6 +42,9 @@ class DataOptions(Options):
     path: str = Field(min_length=1, description="file, folder, glob, package:NAME/sub/path, hf:NAME or hub name")
     validation: str | None = Field(None, min_length=1, description="a file or folder of its own for validation")
     test: str | None = Field(None, min_length=1, description="a file or folder of its own for the test")
+    pictures: str | None = Field(
+        None, min_length=1, description="folder that paths of pictures are relative to; else that of the data file"
+    )
     format: str | Auto = Field("auto", description="a reader's name; auto: by ending and content")
     encoding: str | Auto = Field("auto", description="such as utf-8, gb18030, cp1252; auto: found out per file")
     separator: str | Auto = Field("auto", description="one character between fields; auto: found out per file")

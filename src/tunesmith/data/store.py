@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import pyarrow as pa
@@ -20,11 +20,26 @@ BATCH_CHARACTERS = 1 << 23
 """A batch ends when either is reached, so that the writer's memory is bounded whatever the texts are."""
 
 
+FACTS = ("key", "width", "height")
+"""What is kept of each picture beside its place: the key of its content, and its size in pixels."""
+_HIDDEN = ("label", "file", "line", *FACTS)
+
+
+class Kept(NamedTuple):
+    """What is kept of one row's inputs: the cells themselves, their exact and normalised key, the facts if any."""
+
+    inputs: Sequence[str]
+    exact: bytes
+    normal: bytes
+    facts: tuple[int, ...] = ()
+
+
 class Writer:
     """Appends rows to an Arrow file; what is held back is less than one batch."""
 
-    def __init__(self, path: Path, inputs: Sequence[str]) -> None:
-        fields = [*((name, pa.large_string()) for name in inputs), ("label", pa.int32())]
+    def __init__(self, path: Path, inputs: Sequence[str], facts: Sequence[str] = ()) -> None:
+        fields = [*((name, pa.large_string()) for name in inputs), *((name, pa.uint64()) for name in facts)]
+        fields.append(("label", pa.int32()))
         self._schema = pa.schema([*fields, ("file", pa.string()), ("line", pa.int64())])
         self._path, self._partial = path, path.with_name(path.name + ".partial")
         try:
@@ -37,9 +52,9 @@ class Writer:
         self._rows: list[tuple[Any, ...]] = []
         self._characters = 0
 
-    def add(self, inputs: Sequence[str], label: int, file: str, line: int) -> None:
+    def add(self, inputs: Sequence[str], label: int, file: str, line: int, facts: tuple[int, ...] = ()) -> None:
         """One row; inputs may lack the last ones, `label` is its code, -1 for none."""
-        self._rows.append((*inputs, *[None] * (self._inputs - len(inputs)), label, file, line))
+        self._rows.append((*inputs, *[None] * (self._inputs - len(inputs)), *facts, label, file, line))
         self._characters += sum(map(len, inputs))
         if len(self._rows) >= BATCH_ROWS or self._characters >= BATCH_CHARACTERS:
             self._flush()
@@ -81,7 +96,7 @@ class Store:
         self._starts = [0]
         for batch in self._batches:
             self._starts.append(self._starts[-1] + batch.num_rows)
-        self._inputs = tuple(name for name in self._reader.schema.names if name not in ("label", "file", "line"))
+        self._inputs = tuple(name for name in self._reader.schema.names if name not in _HIDDEN)
         self._labels = tuple(labels)
 
     def __len__(self) -> int:
@@ -99,6 +114,13 @@ class Store:
             file=columns[-2][place].as_py(),
             line=columns[-1][place].as_py(),
         )
+
+    def fact(self, name: str) -> np.ndarray | None:
+        """One of `FACTS` of every row, uint64 [rows]; None where the store holds no pictures."""
+        if name not in self._reader.schema.names:
+            return None
+        columns = [batch.column(name).to_numpy() for batch in self._batches]
+        return np.concatenate(columns) if columns else np.zeros(0, dtype=np.uint64)
 
 
 class ArrowExamples:

@@ -53,13 +53,19 @@ class Table:
 class Reader(Plugin):
     """Base of all readers. A reader never holds more than a piece of the file in memory and drops no row."""
 
+    kinds: ClassVar[tuple[str, ...]] = ("texts", "images")
+    """Which tasks' data this format can hold (`Task.kind`); a reader is asked only for these."""
     endings: ClassVar[tuple[str, ...]] = ()
     """File name endings that mean this format, in small letters with the dot."""
     settings: ClassVar[tuple[str, ...]] = ()
     """Which of the data options `encoding`, `separator`, `header` this format heeds."""
 
     def recognises(self, path: Path) -> bool:
-        """Whether a folder is in this format."""
+        """Whether a folder is in this format, or a file is whatever its ending (which `endings` do not name)."""
+        return False
+
+    def makes_do(self, path: Path) -> bool:
+        """Whether rows can be made of a folder that no reader recognises and that holds no other file to read."""
         return False
 
     def tables(self, path: Path, options: DataOptions, *, shown: str) -> Iterator[Table]:
@@ -72,15 +78,15 @@ class Reader(Plugin):
             return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def peek(rows: Iterator[Row]) -> tuple[tuple[Mapping[str, Any], ...], Iterator[Row]]:
-    """The first good rows' values, and all rows again from the first on."""
+def peek(rows: Iterator[Row], most: int = SAMPLE) -> tuple[tuple[Mapping[str, Any], ...], Iterator[Row]]:
+    """The first good rows' values (at most `most`, few where rows are heavy), and all rows again from the first on."""
     seen: list[Row] = []
     good: list[Mapping[str, Any]] = []
     for row in rows:
         seen.append(row)
         if row.values is not None:
             good.append(row.values)
-        if len(good) >= SAMPLE or len(seen) >= 10 * SAMPLE:
+        if len(good) >= most or len(seen) >= 10 * most:
             break
     return tuple(good), chain(seen, rows)
 

@@ -13,10 +13,12 @@ from typing import Any
 
 from tunesmith.data.options import DataOptions
 from tunesmith.data.parts import part_of
-from tunesmith.data.readers.base import Reader, Row, Table, peek
+from tunesmith.data.readers.base import SAMPLE, Reader, Row, Table, peek
 from tunesmith.errors import DataError
 
 PREFIX = "hf:"
+FEW = 16
+"""Rows that are held together where they hold pictures."""
 
 
 class HuggingFace(Reader):
@@ -37,7 +39,8 @@ class HuggingFace(Reader):
         for name, rows_of in splits.items():
             if name in left:
                 continue
-            sample, rows = peek(_rows(rows_of))
+            heavy = _pictures(rows_of)
+            sample, rows = peek(_rows(rows_of, hub=not path.is_dir()), FEW if heavy else SAMPLE)
             yield Table(
                 file=f"{shown}/{name}" if name else shown,
                 columns=tuple(rows_of.column_names),
@@ -81,9 +84,19 @@ def _from_hub(shown: str) -> Any:
     return datasets.load_dataset(f"{owner}/{repository}" if repository else owner, config or None)
 
 
-def _rows(split: Any) -> Iterator[Row]:
+def _pictures(split: Any) -> list[str]:
+    """The columns that hold pictures."""
     import datasets
 
+    return [name for name, feature in split.features.items() if isinstance(feature, datasets.Image)]
+
+
+def _rows(split: Any, *, hub: bool) -> Iterator[Row]:
+    import datasets
+
+    pictures = _pictures(split)
+    for name in pictures:  # the files' own bytes: decoding is checked elsewhere, and once
+        split = split.cast_column(name, datasets.Image(decode=False))
     names = {k: f.names for k, f in split.features.items() if isinstance(f, datasets.ClassLabel)}
     lists = {
         k: f.feature.names
@@ -91,7 +104,9 @@ def _rows(split: Any) -> Iterator[Row]:
         if isinstance(f, datasets.List) and isinstance(f.feature, datasets.ClassLabel)
     }
     number = 0
-    for batch in split.with_format(None).iter(batch_size=1000):
+    for batch in split.with_format(None).iter(batch_size=FEW if pictures else 1000):
+        for key in pictures if hub else ():
+            batch[key] = [_from_cache(cell) for cell in batch[key]]
         for key in batch.keys() & names.keys():
             batch[key] = [_name(one, names[key]) for one in batch[key]]
         for key in batch.keys() & lists.keys():
@@ -99,6 +114,20 @@ def _rows(split: Any) -> Iterator[Row]:
         for values in zip(*batch.values(), strict=True):
             number += 1
             yield Row(number, dict(zip(batch, values, strict=True)))
+
+
+def _from_cache(cell: Any) -> Any:
+    """A picture of a hub data set that is a file of its own in the library's cache: its bytes. Others as they are."""
+    import datasets
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    if not isinstance(cell, dict) or cell.get("bytes") is not None or not cell.get("path"):
+        return cell
+    path = Path(cell["path"]).resolve()
+    caches = (Path(HF_HUB_CACHE), Path(datasets.config.HF_DATASETS_CACHE))
+    if any(path.is_relative_to(cache.resolve()) for cache in caches) and path.is_file():
+        return {"bytes": path.read_bytes(), "path": None}
+    return cell
 
 
 def _name(index: int | None, known: list[str]) -> str | None:

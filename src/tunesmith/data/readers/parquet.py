@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.data.options import DataOptions
-from tunesmith.data.readers.base import Reader, Row, Table, peek
+from tunesmith.data.readers.base import SAMPLE, Reader, Row, Table, peek
 from tunesmith.errors import DataError
+
+FEW = 16
+"""Rows that are held together where cells hold whole files."""
 
 
 class Parquet(Reader):
@@ -33,17 +36,27 @@ class Parquet(Reader):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise DataError(f'{shown}: "{twice[0]}" names more than one column: {", ".join(names)}.')
-        sample, rows = peek(_rows(file, shown))
+        heavy = any(_holds_bytes(field.type) for field in file.schema_arrow)
+        sample, rows = peek(_rows(file, shown, FEW if heavy else 1024), FEW if heavy else SAMPLE)
         facts = {"row_groups": file.num_row_groups}
         yield Table(file=shown, columns=tuple(names), rows=rows, sample=sample, facts=facts)
 
 
-def _rows(file: Any, shown: str) -> Iterator[Row]:
+def _holds_bytes(kind: Any) -> bool:
+    """Whether cells of this Arrow type hold binary data, such as whole picture files."""
+    import pyarrow as pa
+
+    if pa.types.is_struct(kind):
+        return any(_holds_bytes(kind.field(place).type) for place in range(kind.num_fields))
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _rows(file: Any, shown: str, together: int) -> Iterator[Row]:
     import pyarrow as pa
 
     number = 0
     try:
-        for batch in file.iter_batches(batch_size=1024):
+        for batch in file.iter_batches(batch_size=together):
             for row in _values(batch):
                 number += 1
                 yield Row(number, row) if row is not None else Row(number, None, "a text in it is not valid UTF-8")

@@ -23,6 +23,7 @@ from tunesmith.errors import DataError
 class TextFolder(Reader):
     """Reads text files, the folder's name as label."""
 
+    kinds = ("texts",)
     settings = ("encoding",)
 
     def recognises(self, path: Path) -> bool:

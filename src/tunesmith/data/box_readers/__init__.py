@@ -1,0 +1,1 @@
+"""Pictures with boxes: one file a format, found by its name."""
