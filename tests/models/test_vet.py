@@ -106,6 +106,14 @@ def test_every_broken_checkpoint_has_a_test():
 
 
 @needs_checkpoints
+@pytest.mark.parametrize("length", [0x80, 0x3C20])  # as bytes these begin like a pickle and like a page
+def test_a_header_whose_length_looks_like_another_format_is_read(length: int, tmp_path: Path):
+    header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).ljust(length).encode()
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(struct.pack("<Q", length) + header + b"\0\0\0\0")
+    assert vet.read_header(file)["w"].shape == (1,)
+
+
 def test_a_model_with_its_own_code_is_refused(tmp_path: Path):
     with tarfile.open(CHECKPOINTS / "remote_code.tar") as archive:
         archive.extractall(tmp_path / "unpacked", filter="data")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -47,6 +48,23 @@ def load_classifier(
     model.eval()
     use_attention(model)
     return Pretrained(model, processor, find_anatomy(model, drawn), source)
+
+
+def read_classifier(folder: Path) -> tuple[Any, Any]:
+    """Model (float32, evaluation mode) and tokenizer of a delivered folder, through transformers and peft alone."""
+    with quiet():
+        processor = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        common = {"config": config, "dtype": torch.float32, "trust_remote_code": False, "use_safetensors": True}
+        adapter = folder / "adapter_config.json"
+        if not adapter.exists():
+            return AutoModelForSequenceClassification.from_pretrained(folder, **common).eval(), processor
+        from peft import PeftModel
+
+        base = json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"]
+        # The base's own head may have another size; the adapter brings the one that was learned.
+        model = AutoModelForSequenceClassification.from_pretrained(base, **common, ignore_mismatched_sizes=True)
+        return PeftModel.from_pretrained(model, folder).eval(), processor
 
 
 def _config(

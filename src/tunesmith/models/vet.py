@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tunesmith.errors import ModelError, did_you_mean
 from tunesmith.models.weights_file import listing, read_header, read_object, read_weights
@@ -21,19 +21,21 @@ SHOWN = 6
 """Tensors or tokens named in a message before it says how many more."""
 
 
-def vet_folder(folder: Path) -> None:
+Purpose = Literal["sequence classification", "image classification", "object detection"]
+
+
+def vet_folder(folder: Path, purpose: Purpose = "sequence classification", *, weights: bool = True) -> None:
     """Raise ModelError, saying what to do, if the folder is not a transformers model in safetensors.
 
-    Checks config.json (JSON, a known model type, no code of its own), that the weights are there, whole, and inside
-    the folder. Reads headers only: a folder of many gigabytes takes milliseconds.
+    Checks config.json (JSON, a model type fit for the purpose, no code of its own), and unless weights is False that
+    the weights are there, whole, and inside the folder. Reads headers only: many gigabytes take milliseconds.
     """
     if not folder.is_dir():
         raise ModelError(f"{folder} is not a folder.")
     if (folder / "adapter_config.json").is_file():
         raise ModelError(_about_adapter(folder))
-    _vet_model_type(folder, read_config(folder))
-    tensors = read_weights(folder)
-    if not tensors:
+    _vet_model_type(folder, read_config(folder), purpose)
+    if weights and not read_weights(folder):
         raise ModelError(f"The weights in {folder} hold no tensors at all. Fetch the model again.")
 
 
@@ -49,16 +51,17 @@ def read_config(folder: Path) -> dict[str, Any]:
     return read_object(path)
 
 
-def _vet_model_type(folder: Path, config: dict[str, Any]) -> None:
+def _vet_model_type(folder: Path, config: dict[str, Any], purpose: Purpose) -> None:
     """Judge by the model type alone, also where the folder brings code.
 
     Where transformers has the architecture itself, its own plain class is used and the folder's code stays untouched;
     where it has not, running strange code would be the only way.
     """
-    from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as SUPPORTED
+    from transformers.models.auto import modeling_auto
 
+    supported = getattr(modeling_auto, f"MODEL_FOR_{purpose.upper().replace(' ', '_')}_MAPPING_NAMES")
     found = config.get("model_type")
-    if isinstance(found, str) and found in SUPPORTED:
+    if isinstance(found, str) and found in supported:
         return
     if config.get("auto_map"):
         raise ModelError(
@@ -66,12 +69,12 @@ def _vet_model_type(folder: Path, config: dict[str, Any]) -> None:
             "tunesmith does not run code that comes with a model. Use a model whose architecture transformers has "
             "itself, or, where the code is a copy of such an architecture, set that model_type and remove auto_map."
         )
-    known = ", ".join(sorted(SUPPORTED))
+    known = ", ".join(sorted(supported))
     what = f'"{found}"' if isinstance(found, str) else "missing"
-    hint = did_you_mean(found, SUPPORTED) if isinstance(found, str) else ""
+    hint = did_you_mean(found, supported) if isinstance(found, str) else ""
     raise ModelError(
-        f"model_type in {folder / 'config.json'} is {what}, which transformers cannot use for sequence "
-        f"classification.{hint} It can use: {known}."
+        f"model_type in {folder / 'config.json'} is {what}, which transformers cannot use for {purpose}."
+        f"{hint} It can use: {known}."
     )
 
 

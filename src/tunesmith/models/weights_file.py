@@ -147,6 +147,8 @@ def read_header(path: Path) -> dict[str, TensorEntry]:
 
 
 def _refuse_other_contents(path: Path, start: bytes, size: int) -> None:
+    if start[8:9] == b"{":
+        return  # a header: the length before it may happen to begin like a pickle (0x80) or a page (0x20 0x3c)
     if start.startswith(b"version https://git-lfs"):
         raise ModelError(
             f"{path} is a Git LFS pointer, {size} bytes of text that stand for the weights, not the weights. "

@@ -1,0 +1,80 @@
+"""Learned tokens in a vision transformer: put in, written, and read back.
+
+No library has a form for them, so they are written as what they are: `visual_prompts.safetensors` (the tokens and the
+head, by name) and `visual_prompts.json` (how many, in which blocks), beside the base model's config.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tunesmith.errors import ModelError
+from tunesmith.models.weights_file import read_object
+
+FILE = "visual_prompts.json"
+WEIGHTS = "visual_prompts.safetensors"
+
+
+class Prompted(nn.Module):
+    """A block with learned tokens behind those of the picture: [examples, tokens, hidden] in, the same or more out.
+
+    prompt [length, hidden]: put in before the block, or None. cut: how many tokens are taken off behind it.
+    """
+
+    def __init__(self, block: nn.Module, prompt: Tensor | None, cut: int) -> None:
+        super().__init__()
+        self.block = block
+        self.prompt = None if prompt is None else nn.Parameter(prompt)
+        self.cut = cut
+
+    def forward(self, hidden: Tensor, *args: Any, **named: Any) -> Any:
+        """The block's answer; attention has no order, so learned tokens may stand anywhere."""
+        if self.prompt is not None:
+            tokens = self.prompt.to(hidden.dtype).expand(hidden.shape[0], -1, -1)
+            hidden = torch.cat([hidden, tokens], dim=1)
+        answer = self.block(hidden, *args, **named)
+        if not self.cut:
+            return answer
+        if isinstance(answer, Tensor):
+            return answer[:, : -self.cut]
+        return (answer[0][:, : -self.cut], *answer[1:])
+
+
+def put_in(model: nn.Module, blocks: Sequence[str], prompts: Sequence[Tensor]) -> None:
+    """Wrap the blocks in place. One prompt: it goes in before the first block and comes out behind the last; as many as
+    blocks: each block has its own, and what comes out of it is not handed on."""
+    deep = len(prompts) > 1
+    for number, name in enumerate(blocks):
+        parent, _, own = name.rpartition(".")
+        prompt = prompts[number] if deep or number == 0 else None
+        cut = len(prompts[0]) if deep or number == len(blocks) - 1 else 0
+        setattr(model.get_submodule(parent), own, Prompted(model.get_submodule(name), prompt, cut))
+
+
+def write(folder: Path, tensors: Mapping[str, Tensor], *, length: int, deep: bool) -> None:
+    """Write the learned tensors."""
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    save_file(whole, folder / WEIGHTS, metadata={"format": "pt"})
+    (folder / FILE).write_text(json.dumps({"length": length, "deep": deep}, indent=2), encoding="utf-8")
+
+
+def read_into(model: nn.Module, blocks: Sequence[str], folder: Path) -> None:
+    """Put the tokens and the head that `folder` holds into the untouched model they were trained on, in place."""
+    from safetensors.torch import load_file
+
+    told, tensors = read_object(folder / FILE), load_file(folder / WEIGHTS)
+    prompted = blocks if told["deep"] else blocks[:1]
+    put_in(model, blocks, [tensors[f"{name}.prompt"].clone() for name in prompted])
+    odd = model.load_state_dict(tensors, strict=False).unexpected_keys
+    if odd:
+        raise ModelError(f"{folder / WEIGHTS} does not fit its base model: {', '.join(odd[:3])} are not in it.")
+    model.eval()
