@@ -15,10 +15,11 @@ import pytest
 from rich.console import Console
 
 from tunesmith import cli, errors
+from tunesmith.events import Begun, Evaluated, Stage, Step
 from tunesmith.progress import Progress, Smoothed
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.terminal import result_lines
-from tunesmith.types import Begun, Evaluated, MainScore, Stage, Step
+from tunesmith.types import MainScore
 
 BROKEN = Path(__file__).parents[1] / "../shared/data/broken"
 CLASSES = {"good": ["great", "good", "lovely"], "bad": ["dull", "bad", "sad"]}

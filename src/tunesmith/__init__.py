@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     from tunesmith.errors import RecipeError as RecipeError
     from tunesmith.errors import RunError as RunError
     from tunesmith.errors import TunesmithError as TunesmithError
+    from tunesmith.events import Begun as Begun
+    from tunesmith.events import Evaluated as Evaluated
+    from tunesmith.events import Event
+    from tunesmith.events import Stage as Stage
+    from tunesmith.events import Step as Step
     from tunesmith.recipe.recipe import Recipe as Recipe
     from tunesmith.run.folder import Finished
-    from tunesmith.types import Begun as Begun
-    from tunesmith.types import Evaluated as Evaluated
-    from tunesmith.types import Event
-    from tunesmith.types import Stage as Stage
-    from tunesmith.types import Step as Step
 
 _PUBLIC = {
     "Recipe": "tunesmith.recipe.recipe",
     "Run": "tunesmith.deploy.run",
-    "Begun": "tunesmith.types",
-    "Stage": "tunesmith.types",
-    "Step": "tunesmith.types",
-    "Evaluated": "tunesmith.types",
+    "Begun": "tunesmith.events",
+    "Stage": "tunesmith.events",
+    "Step": "tunesmith.events",
+    "Evaluated": "tunesmith.events",
     "TunesmithError": "tunesmith.errors",
     "RecipeError": "tunesmith.errors",
     "DataError": "tunesmith.errors",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tunesmith.cli_lists import methods, schema, tasks
 from tunesmith.errors import RecipeError, TunesmithError
 
 if TYPE_CHECKING:
@@ -158,8 +159,12 @@ def evaluate(
 @app.command()
 def predict(
     run: RunFolder,
-    texts: Annotated[
-        list[str] | None, typer.Argument(metavar="[TEXT ...]", help="else lines on standard input")
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[TEXT|PICTURE ...]",
+            help="texts (else lines on standard input); or pictures, folders and patterns of them",
+        ),
     ] = None,
     file: Annotated[str | None, typer.Option("--file", help="a data file whose rows are answered")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="for the file: data.columns.text=review")] = None,
@@ -167,17 +172,21 @@ def predict(
     output: Annotated[
         Path | None, typer.Option("--output", help="write the answers to this file as JSON lines")
     ] = None,
+    drawn: Annotated[
+        Path | None, typer.Option("--drawn", help="a folder for the pictures with the boxes that were found")
+    ] = None,
 ) -> None:
-    """Answer texts with a finished run's model: given here, in a file, or on standard input."""
-    from tunesmith.cli_data import sink_for, texts_to_answer, work_folder
-    from tunesmith.deploy.evaluation import answers
+    """Answer texts or pictures with a finished run's model: given here, in a file, or on standard input."""
+    from tunesmith.cli_data import sink_for, to_answer, work_folder
+    from tunesmith.deploy.answers import answers
     from tunesmith.deploy.predictor import Predictor
     from tunesmith.terminal import answer_line
 
     predictor = Predictor(run)
     form = json_line if as_json or output is not None else answer_line
     with work_folder() as work, sink_for(output) as sink:
-        for answer in answers(predictor, texts_to_answer(run, texts or [], file, settings or [], work)):
+        asked = to_answer(run, predictor.task.kind, words or [], file, settings or [], work)
+        for answer in answers(predictor, asked, drawn):
             sink.write(form(answer) + "\n")
 
 
@@ -189,30 +198,9 @@ def report(run: RunFolder) -> None:
     typer.echo(write_report(run))
 
 
-@app.command()
-def methods(name: Annotated[str | None, typer.Argument(help="show this method's page")] = None) -> None:
-    """List the methods: what of a model can learn; with a NAME, its whole page."""
-    from tunesmith.methods.base import registry
-    from tunesmith.terminal import show_plugins
-
-    show_plugins(registry, name)
-
-
-@app.command()
-def tasks(name: Annotated[str | None, typer.Argument(help="show this task's page")] = None) -> None:
-    """List the tasks: what can be learned; with a NAME, its whole page."""
-    from tunesmith.tasks.base import registry
-    from tunesmith.terminal import show_plugins
-
-    show_plugins(registry, name)
-
-
-@app.command()
-def schema() -> None:
-    """Print the JSON Schema of recipes, for editors."""
-    from tunesmith.recipe.schema import json_schema
-
-    typer.echo(json.dumps(json_schema(), indent=1, ensure_ascii=False))
+app.command()(methods)
+app.command()(tasks)
+app.command()(schema)
 
 
 def json_line(answer: dict[str, Any]) -> str:

@@ -24,8 +24,7 @@ def work_folder() -> Iterator[Path]:
         try:
             yield Path(name)
         finally:
-            quarantine = Path(name) / "quarantine.jsonl"
-            raw = quarantine.read_bytes() if quarantine.is_file() else b""
+            raw = b"".join(found.read_bytes() for found in sorted(Path(name).rglob("quarantine.jsonl")))
             if raw:
                 with tempfile.NamedTemporaryFile(prefix="tunesmith-unused-", suffix=".jsonl", delete=False) as file:
                     file.write(raw)
@@ -49,28 +48,33 @@ def look(data: str, model: str | None, settings: Sequence[str], work: Path) -> I
 
         lengths, longest = token_lengths(locate(recipe.model.name, recipe.model.revision))
     asked = getattr(recipe.task, "max_length", "auto")
-    dataset = load(recipe.data, work, inputs=recipe.task.text_columns)
+    dataset = load(recipe.data, work, inputs=recipe.task.input_columns, kind=recipe.task.kind)
     most = min(LONGEST, longest or LONGEST)  # what `auto` cuts at
     return inspect(dataset, lengths, asked if isinstance(asked, int) else most if lengths else None)
 
 
-def texts_to_answer(
-    run: Path, texts: Sequence[str], file: str | None, settings: Sequence[str], work: Path
+def to_answer(
+    run: Path, kind: str, words: Sequence[str], file: str | None, settings: Sequence[str], work: Path
 ) -> Iterator[Example]:
     """The examples that `tunesmith predict` is asked about: from a file, from the words given, or from standard input,
-    one a line."""
+    one a line. kind: of the run's task; words of a run on pictures are files, folders and patterns of them."""
+    from tunesmith.deploy.answers import read_new
     from tunesmith.types import Example
 
-    if file is not None and texts:
-        raise RecipeError("give texts or --file, not both")
+    if file is not None and words:
+        raise RecipeError("give texts (or pictures) or --file, not both")
     if file is not None:
-        from tunesmith.deploy.evaluation import read_new
-
         yield from read_new(run, file, work, settings)
-    elif texts:
-        yield from (Example({"text": text}) for text in texts)
-    elif sys.stdin.isatty():
-        raise RecipeError('give texts ("A lovely film."), --file FILE, or lines on standard input')
+    elif words and kind == "texts":
+        yield from (Example({"text": text}) for text in words)
+    elif words:
+        for number, word in enumerate(words):
+            yield from read_new(run, word, work / str(number), settings)
+    elif sys.stdin.isatty() or kind != "texts":
+        asked = 'texts ("A lovely film."), --file FILE, or lines on standard input'
+        raise RecipeError(
+            f"give {asked if kind == 'texts' else 'pictures, folders or patterns of them, or --file FILE'}"
+        )
     else:
         lines = (line.rstrip("\r\n") for line in sys.stdin)
         yield from (Example({"text": line}, file="standard input", line=n) for n, line in enumerate(lines, 1))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markup import escape
 
-from tunesmith.types import Begun, Evaluated, Event, Stage, Step
+from tunesmith.events import Begun, Evaluated, Event, Stage, Step
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar

@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -76,11 +76,15 @@ def evaluation_lines(found: Evaluation) -> list[str]:
 
 
 def answer_line(answer: Mapping[str, Any]) -> str:
-    """One answer for a person: the label, how sure, and the text."""
+    """One answer for a person: the label, how sure, and the text or picture; of boxes how many of each class."""
+    if "probabilities" not in answer:
+        sure_ones = [box[4] for box in answer["predicted"] if box[5] >= 0.5]
+        counts = ", ".join(f"{sure_ones.count(name)} {name}" for name in dict.fromkeys(sure_ones))
+        return f"{counts or 'nothing'}\t{answer['image']}"
     given = answer["predicted"]
     names = [given] if isinstance(given, str) else list(given)
     sure = ", ".join(f"{name} {answer['probabilities'][name]:.1%}" for name in names) or "none"
-    text = " | ".join(str(answer[key]) for key in ("text", "text_pair") if answer.get(key) is not None)
+    text = " | ".join(str(answer[key]) for key in ("text", "text_pair", "image") if answer.get(key) is not None)
     return f"{sure}\t{' '.join(text.split())}"
 
 
@@ -96,6 +100,15 @@ def show_plugins(registry: Registry[Any], name: str | None) -> None:
         console.print(registry.page(name), markup=False, soft_wrap=True)
     else:
         raise RecipeError(f'nothing is named "{name}".{did_you_mean(name, names)} Known: {", ".join(names)}.')
+
+
+def show_fitting(found: Sequence[tuple[str, int | str]]) -> None:
+    """Each method with how many values it learns on a model, or why it does not work there."""
+    console = Console(highlight=False)
+    width = max((len(name) for name, _ in found), default=0)
+    for name, learned in found:
+        told = f"{learned:>14,} learned" if isinstance(learned, int) else f"{'-':>14}  {escape(learned)}"
+        console.print(f"[bold]{name:<{width}}[/]  {told}", soft_wrap=True)
 
 
 def show_fault(fault: TunesmithError) -> None:

@@ -70,8 +70,10 @@ class Layer:
     """One layer of a model as methods see it.
 
     role: `query`, `key`, `value`, `query_key_value`, `attention_output`, `up` (widens a block), `gate` (the other half
-        of a gated up), `gate_up` (both in one), `down` (narrows it again), or `other`.
+        of a gated up), `gate_up` (both in one), `down` (narrows it again), or `other`. For a convolution: `stem` (reads
+        the picture), `pointwise` (1 x 1), `spatial` (larger, all channels), `depthwise` (each channel alone), `grouped`.
     block: depth index, or -1 outside the blocks.
+    groups, kernel: of a convolution.
     """
 
     name: str
@@ -80,6 +82,8 @@ class Layer:
     block: int
     inputs: int
     outputs: int
+    groups: int = 1
+    kernel: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,22 +119,48 @@ class Anatomy:
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """Where a pretrained model came from: what the person wrote, the folder or hub name it means, file hashes."""
+    """Where a pretrained model came from: what the person wrote, the folder or hub name it means, file hashes.
+
+    library: which library builds the network: transformers, timm or torchvision. architecture: its name there.
+    weights: the weight file, where `path` is no folder that holds it; `drawn` where all weights come from the seed.
+    """
 
     name: str
     path: str
     sha256: Mapping[str, str] = field(default_factory=dict)
     licence: str | None = None
+    library: str = "transformers"
+    architecture: str = ""
+    weights: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PictureForm:
+    """How a model wants its pictures.
+
+    height, width: pixels it is given. crop_share: the share of a resized picture's side that the centre crop keeps.
+    mean, std: of each channel, RGB, for values 0 to 1. squash: resized without regard to the ratio of the sides.
+    """
+
+    height: int
+    width: int
+    crop_share: float = 1.0
+    interpolation: Literal["nearest", "bilinear", "bicubic"] = "bicubic"
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    squash: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Pretrained:
-    """A model ready for a method: module, its processor (tokenizer), the names of its parts, its source."""
+    """A model ready for a method: module, its processor (a tokenizer, or for pictures a `PictureForm`), the names of
+    its parts, its source, and the library whose program shall load what is written."""
 
     model: nn.Module
     processor: Any
     anatomy: Anatomy
     source: ModelSource
+    library: str = "transformers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,50 +185,6 @@ class MainScore:
         if old is None or old != old:
             return True
         return new > old if self.better == "higher" else new < old
-
-
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """Training is about to begin, or to go on after `done` steps: where, for how long, and how the untouched model
-    scores. `lines` says in words what was read, resolved and checked."""
-
-    folder: Path
-    steps: int
-    done: int
-    before: Mapping[str, float]
-    main_score: MainScore
-    lines: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """What the run is busy with before and after training, in words."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One optimizer update. `loss` is the mean over the batch's count; `seconds` is wall time of this step."""
-
-    step: int
-    epoch: float
-    loss: float
-    learning_rate: float
-    gradient_norm: float
-    examples: int
-    tokens: int
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluated:
-    """Scores on the validation examples after `step` updates. `best` says whether it beats all earlier ones."""
-
-    step: int
-    scores: Mapping[str, float]
-    best: bool
-    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +227,3 @@ class Dataset:
     multi_label: bool
     summary: DataSummary
     folder: Path
-
-
-Event = Begun | Stage | Step | Evaluated
-"""What a run tells while it goes."""

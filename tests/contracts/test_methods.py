@@ -41,6 +41,9 @@ CANNOT = {
     ("prefix_tuning", "deberta-v2"): NO_PAST,
     ("prefix_tuning", "modernbert"): NO_PAST,
     ("oft", "gpt2"): TURNED,
+    ("lokr", "gpt2"): TURNED,
+    ("loha", "gpt2"): TURNED,
+    **{("visual_prompt", kind): "is for pictures" for kind in TINY_MODELS},
     ("bitfit", "llama"): NO_BIAS,
     ("bitfit", "modernbert"): NO_BIAS,
 }

@@ -16,9 +16,9 @@ from safetensors.numpy import load_file
 from tests.run.worker import events, finish, recipe, start, state, write_reviews
 
 from tunesmith.errors import DataError, NotFiniteError, RunError
+from tunesmith.events import Begun, Evaluated, Event, Step
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run import fit as spine
-from tunesmith.types import Begun, Evaluated, Event, Step
 
 Settings = Callable[..., dict[str, Any]]
 

@@ -12,12 +12,13 @@ from tests.run.worker import recipe, write_reviews
 from torch import nn
 
 from tunesmith.errors import ModelError, RunError
+from tunesmith.events import Stage
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run import fit as spine
 from tunesmith.run import preflight
 from tunesmith.run.setup import Ready, set_up, start_learning
 from tunesmith.tasks.text_classification import TextClassification
-from tunesmith.types import Batch, Loss, Stage
+from tunesmith.types import Batch, Loss
 
 Settings = Callable[..., dict[str, Any]]
 

@@ -19,7 +19,8 @@ SERVER = multiprocessing.get_context("forkserver")
 LATE = ["peft", "sklearn.metrics", "scipy.optimize", "transformers.models.bert.modeling_bert", "jinja2.ext",
         "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto",
         "transformers.tokenization_utils_tokenizers", "transformers.integrations.peft", "tunesmith.data.readers.csv",
-        "tunesmith.tasks.text_classification"]  # fmt: skip
+        "tunesmith.tasks.text_classification", "tunesmith.tasks.image_classification", "timm", "PIL.Image",
+        "torchvision.transforms.v2.functional", "tunesmith.models.vision", "tunesmith.models.detectors.load"]  # fmt: skip
 SERVER.set_forkserver_preload(["tunesmith.run.fit", "tests.run.worker", *LATE])
 
 WORDS = {

@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tunesmith.events import Evaluated, Step
 from tunesmith.train.device import Device
 from tunesmith.train.loop import Plan, Progress, train
 from tunesmith.train.optimizer import Rates, make_optimizer, optimizer_state, restore_optimizer
 from tunesmith.train.schedule import rate_factor
-from tunesmith.types import Anatomy, Batch, Evaluated, Loss, MainScore, Step
+from tunesmith.types import Anatomy, Batch, Loss, MainScore
 
 ANATOMY = Anatomy(("head",), ("head",), ("body.0", "body.1"), (), (), ("embed",), 4, 1)
 MAIN = MainScore("accuracy", "higher")

@@ -12,11 +12,16 @@ import numpy as np
 from tunesmith.evaluate.evaluate import logits_of
 from tunesmith.metrics import classification
 from tunesmith.recipe.recipe import Recipe
-from tunesmith.run.delivered import load_delivered
 from tunesmith.run.folder import open_run
 from tunesmith.tasks.base import Encoded
 from tunesmith.train.device import Device
 from tunesmith.types import Example, Prediction
+
+
+def _work(row: Encoded) -> int:
+    """Tokens of an encoded text, patches of an encoded picture."""
+    first: Any = next(iter(row.values()))
+    return len(first) if "picture" not in row else max(1, first.shape[0] * first.shape[1] // 256)
 
 
 class _InMemory:
@@ -24,7 +29,7 @@ class _InMemory:
 
     def __init__(self, rows: Sequence[Encoded]) -> None:
         self.rows = rows
-        self.lengths = np.array([len(r["input_ids"]) for r in rows], dtype=np.int32)
+        self.lengths = np.array([_work(row) for row in rows], dtype=np.int32)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -46,7 +51,7 @@ class Predictor:
         self.thresholds = None if facts["thresholds"] is None else np.array(facts["thresholds"])
         self.temperature: float = facts["temperature"] or 1.0
         self.device = Device()
-        self.model, self.processor = load_delivered(run.folder / "best")
+        self.model, self.processor = self.task.read(run.folder / "best")
         self.device.place(self.model)
 
     def logits(self, examples: Sequence[Example]) -> np.ndarray:

@@ -48,9 +48,13 @@ def wrap(pretrained: Pretrained, config: Any, layers: Sequence[Layer] = ()) -> n
 
 def _head_names(pretrained: Pretrained, config: Any) -> list[str]:
     """The head as peft shall look for it. It goes by the ends of names: ModernBERT's `head` would also catch a prompt
-    encoder's `mlp_head`, so there the name is given from the top.
+    encoder's `mlp_head`, and a picture model's `head` a `conv_head`, so there the name is given from the top.
     """
-    return [f"base_model.{name}" if config.is_prompt_learning else name for name in pretrained.anatomy.head]
+    if config.is_prompt_learning:
+        return [f"base_model.{head}" for head in pretrained.anatomy.head]
+    names = [name.removeprefix("base_model.model.") for name, _ in pretrained.model.named_modules()]
+    caught = {h: [n for n in names if n.endswith(h) and n != h] for h in pretrained.anatomy.head}
+    return [f"base_model.model.{head}" if others else head for head, others in caught.items()]
 
 
 def _check(model: nn.Module, head: set[str], targets: set[str], *, prompt: bool) -> None:
@@ -130,7 +134,7 @@ def write(
 
 
 def merged(model: nn.Module) -> nn.Module:
-    """A plain transformers copy with the adapter added into its weights; `model` stays as it was."""
+    """A plain copy with the adapter added into its weights; `model` stays as it was."""
     from peft.utils.other import ModulesToSaveWrapper
 
     plain: Any = copy.deepcopy(model)

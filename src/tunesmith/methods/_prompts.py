@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import ModelError
 from tunesmith.methods import _peft
+from tunesmith.methods.base import reads_pictures
 from tunesmith.types import Pretrained
 
 if TYPE_CHECKING:
@@ -35,6 +36,15 @@ def check_room(pretrained: Pretrained, length: int) -> None:
     longest = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
     if longest is not None and length >= longest:
         raise ModelError(f"method.length is {length}, but this model reads {longest} tokens at most. Write fewer.")
+
+
+def refuse_pictures(pretrained: Pretrained, method: str) -> None:
+    """ModelError for a model that reads pictures, with the methods that are near."""
+    if reads_pictures(pretrained):
+        raise ModelError(
+            f"{method} puts what it learns before the words of a text, and {type(pretrained.model).__name__} reads "
+            "pictures. For a vision transformer use visual_prompt; for any picture model lora, ia3, adapter, full."
+        )
 
 
 def wrap_prompt(pretrained: Pretrained, config: Any, *, method: str) -> nn.Module:

@@ -7,14 +7,22 @@ the model's own.
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from tunesmith.types import Layer
+
+_WIDTHS = ("intermediate_size", "hidden_dim", "n_inner", "ffn_dim", "d_ff")
+"""What configurations call the width of the feed-forward part; which one applies is tried, not looked up."""
+
+_KEPT = ("described", "label_names", "pretrained_cfg")
+"""What is told of a picture model on the module itself: its labels and the form it is written in."""
 
 
 class WiderUp(nn.Module):
@@ -98,7 +106,68 @@ def widened_layers(model: nn.Module) -> tuple[Layer, ...]:
     return tuple(module.layer for _, module in _wider_modules(model))
 
 
-def merged_state(model: nn.Module) -> dict[str, Tensor]:
+def builder(model: nn.Module, layers: Sequence[Layer], size: int) -> Callable[[], nn.Module] | None:
+    """What builds the same plain model with `size` more units a block by its own library's means, or None if no setting
+    of it changes just those layers."""
+    width = next(layer.inputs for layer in layers if layer.role == "down")
+    hidden = next(layer.outputs for layer in layers if layer.role == "down")
+    for build in _builders(model, width, hidden, size):
+        try:
+            with torch.device("meta"):
+                tried = build()
+        except Exception:  # each library refuses a width it cannot have in its own way
+            continue
+        found = dict(tried.named_modules())
+        if all(layer.name in found and _as_wide(found[layer.name], layer, size) for layer in layers):
+            return build
+    return None
+
+
+def plain(model: nn.Module, layers: Sequence[Layer], size: int) -> nn.Module:
+    """A plain, wider copy; draws no random numbers."""
+    build = builder(model, layers, size)
+    assert build is not None, "prepare has tried it"
+    with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten
+        made = build()
+    made.load_state_dict(_merged_state(model), strict=True)
+    made.__dict__.update({name: vars(model)[name] for name in _KEPT if name in vars(model)})
+    first = next(model.parameters())
+    return made.to(device=first.device, dtype=first.dtype).train(model.training)
+
+
+def _builders(model: Any, width: int, hidden: int, size: int) -> Iterator[Callable[[], nn.Module]]:
+    ratio = (width + size) / hidden
+    if hasattr(model, "config"):
+        for field in _WIDTHS:
+            if hasattr(model.config, field) and getattr(model.config, field) in (width, None):
+                yield _from_config(model, field, width + size)
+        if getattr(model.config, "mlp_ratio", None):
+            yield _from_config(model, "mlp_ratio", int(ratio) if ratio == int(ratio) else ratio)
+    elif "architecture" in getattr(model, "pretrained_cfg", {}):
+        from timm import create_model
+        from timm.models import get_model_args
+
+        name, arguments = model.pretrained_cfg["architecture"], get_model_args(model)
+        yield lambda: create_model(name, **(arguments | {"mlp_ratio": ratio}))
+
+
+def _from_config(model: Any, field: str, value: float) -> Callable[[], nn.Module]:
+    config = copy.deepcopy(model.config)
+
+    def build() -> nn.Module:
+        setattr(config, field, value)
+        built: nn.Module = type(model)(config)
+        return built
+
+    return build
+
+
+def _as_wide(module: nn.Module, layer: Layer, size: int) -> bool:
+    wanted = {"down": layer.inputs + size, "gate_up": layer.outputs + 2 * size}.get(layer.role, layer.outputs + size)
+    return wanted in module.get_parameter("weight").shape
+
+
+def _merged_state(model: nn.Module) -> dict[str, Tensor]:
     """The state of a plain model with wider layers."""
     wider = dict(_wider_modules(model))
     state = {n: t for n, t in model.state_dict().items() if not any(n.startswith(w + ".") for w in wider)}

@@ -8,6 +8,11 @@ budget falls from `start_rank` to `rank` on average along a cubic, and direction
 zero. A penalty `orthogonality * mean |P'P - I|` keeps the directions apart; its gradient is added once a step,
 whatever the loss is. The head learns beside it.
 
+## Fits
+
+Text models, vision transformers, and the linear layers of conv nets that have some (ConvNeXt); not a ResNet, whose
+blocks hold convolutions alone.
+
 ## Schedule
 
 The first `warmup` share of the steps cuts nothing, the last `settle` share trains with the cut fixed. A run of

@@ -1,17 +1,29 @@
-"""A bottleneck beside each feed-forward part: LoRA's size with a bend in it, and it merges into a plain, wider model.
+"""A bottleneck beside feed-forward parts or convolutions: LoRA's size, and it merges into a plain model.
 
 ## Idea
 
-A small network with the block's own activation runs beside each feed-forward part and is added to its output: `y =
-FFN(x) + s U act(D x + c)` with `D` [size, hidden] and `U` [hidden, size]. `U` starts at zero, so the untouched
-model answers first. This is exactly a feed-forward part with `size` more units: `D` and `c` are more rows of its
-first matrix, `s U` more columns of its second. In a gated part (Llama, ModernBERT) the bottleneck is gated alike.
-The head learns beside it.
+In a transformer a small network with the block's own activation runs beside each feed-forward part and is added to its
+output: `y = FFN(x) + s U act(D x + c)` with `D` [size, hidden] and `U` [hidden, size]. `U` starts at zero, so the
+untouched model answers first. This is exactly a feed-forward part with `size` more units: `D` and `c` are more rows of
+its first matrix, `s U` more columns of its second. In a gated part (Llama, ModernBERT) the bottleneck is gated alike.
+
+In a conv net a residual adapter runs beside each convolution of the blocks: `y = W * x + s U D x` with `D` and `U`
+convolutions of 1 x 1 and the layer's own stride; beside a depthwise convolution `y = W * x + s g x` with one number
+`g` a channel. `U` and `g` start at zero. There is no activation between, so the adapter is a part of the kernel, its
+middle. The head learns beside it in both.
+
+## Fits
+
+Text models and vision transformers whose library can build them with wider feed-forward parts (transformers' ViT,
+DeiT and BEiT, timm's ViT; DINOv2 of transformers where `size` is a multiple of its width), and conv nets: every
+`spatial` and `pointwise` convolution with a middle, and depthwise ones, inside the blocks. Not Swin, whose stages
+differ in width, nor torchvision's transformers, which are built with one width.
 
 ## Cost
 
-`2 x size x hidden` numbers a block (3 where gated). What is written is a whole plain transformers model with
-`intermediate_size` raised by `size`, so at prediction it costs as much as those units do, 2 to 4 %.
+`2 x size x hidden` numbers a block (3 where gated). What is written is a whole plain transformers or timm model with
+its feed-forward width raised by `size`, so at prediction it costs as much as those units do, 2 to 4 %. On a conv net
+`size x (inputs + outputs)` numbers a layer; what is written is a whole plain model of the old shape, at no cost.
 
 ## When to choose it
 
@@ -21,28 +33,25 @@ best single method for its size. Choose LoRA when the delivered adapter must be 
 ## Source
 
 He et al. 2022, Towards a Unified View of Parameter-Efficient Transfer Learning, arXiv 2110.04366 (scaled parallel
-adapter, s = 4); Houlsby et al. 2019, arXiv 1902.00751. Departure: the activation is the block's own and `U` has no
-bias, so that it merges exactly.
+adapter, s = 4); Houlsby et al. 2019, arXiv 1902.00751; for conv nets Rebuffi, Bilen and Vedaldi 2018, Efficient
+Parametrization of Multi-Domain Deep Neural Networks, arXiv 1803.10082 (parallel residual adapters). Departures: the
+activation is the block's own and `U` has no bias, so that it merges exactly; on conv nets the 1 x 1 is of low rank.
 """
 
 from __future__ import annotations
 
-import copy
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
 from tunesmith.errors import ModelError
-from tunesmith.methods.base import Method, freeze_all_but
+from tunesmith.methods.base import Method, freeze_all_but, reads_pictures
 from tunesmith.types import Anatomy, Layer, Pretrained
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import nn
-
-_WIDTHS = ("intermediate_size", "hidden_dim", "n_inner", "ffn_dim", "d_ff")
-"""What configurations call the width of the feed-forward part; which one applies is tried, not looked up."""
 
 _SHAPES = (["down", "up"], ["down", "gate", "up"], ["down", "gate_up"])
 
@@ -53,19 +62,23 @@ class Adapter(Method):
     learning_rate: ClassVar[float] = 1e-3
     learning_rate_source: ClassVar[str] = "starting value, above the paper's since the models are smaller"
 
-    size: int = Field(64, ge=1, le=65_536, description="units of the bottleneck")
+    size: int = Field(64, ge=1, le=65_536, description="units of the bottleneck; on a conv net at most the channels")
     scale: float = Field(4.0, gt=0, le=100, description="factor s of its output")
 
     def prepare(self, pretrained: Pretrained) -> nn.Module:
-        """Widen each feed-forward part by learned units. ModelError if the model's cannot be told or widened."""
+        """Put the learned units in. ModelError if the feed-forward parts cannot be told or widened, or there is no
+        convolution that an adapter can stand beside.
+        """
         from tunesmith.methods import _wider
 
         model, anatomy = pretrained.model, pretrained.anatomy
+        if reads_pictures(pretrained) and not anatomy.attention:
+            return self._beside_convolutions(pretrained)
         layers = _feed_forward(anatomy, type(model).__name__)
-        if wider_config(model, layers, self.size) is None:
+        if _wider.builder(model, layers, self.size) is None:
             raise ModelError(
-                f"{type(model).__name__} cannot be built with a wider feed-forward part, which adapter writes. "
-                "Methods that work here: lora, ia3, oft, full."
+                f"{type(model).__name__} cannot be built with a feed-forward part wider by {self.size}, which adapter "
+                "writes. Methods that work here: lora, ia3, oft, full."
             )
         _wider.widen(model, layers, self.size, self.scale)
         freeze_all_but(model, anatomy.head)
@@ -74,22 +87,33 @@ class Adapter(Method):
         return model
 
     def save(self, model: nn.Module, folder: Path, pretrained: Pretrained) -> None:
-        """Write a plain transformers model with wider feed-forward parts."""
+        """Write a plain model: wider feed-forward parts, or kernels with the adapter inside."""
         super().save(self.merge(model), folder, pretrained)
 
     def merge(self, model: nn.Module) -> nn.Module:
-        """A plain, wider copy."""
-        import torch
+        """A plain copy, wider where it is a transformer."""
+        from tunesmith.methods import _parallel, _wider
 
-        from tunesmith.methods import _wider
+        layers = _wider.widened_layers(model)
+        if not layers:
+            return _parallel.merged(model)
+        return _wider.plain(model, layers, self.size)
 
-        config = wider_config(model, _wider.widened_layers(model), self.size)
-        assert config is not None, "prepare has tried it"
-        with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten
-            plain: nn.Module = type(model)(config)
-        plain.load_state_dict(_wider.merged_state(model), strict=True)
-        first = next(model.parameters())
-        return plain.to(device=first.device, dtype=first.dtype).train(model.training)
+    def _beside_convolutions(self, pretrained: Pretrained) -> nn.Module:
+        from tunesmith.methods import _parallel
+
+        model, anatomy = pretrained.model, pretrained.anatomy
+        layers = [x for x in anatomy.layers if x.block >= 0 and _parallel.can_stand_beside(model, x)]
+        if not layers:
+            raise ModelError(
+                f"{type(model).__name__} has no plain convolution with a middle inside its blocks, which adapter "
+                "needs. Methods that work here: norm_tuning, full, last_blocks, head."
+            )
+        freeze_all_but(model, anatomy.head)
+        _parallel.stand_beside(model, layers, self.size, self.scale)
+        for parameter in _parallel.learned_parts(model):
+            parameter.requires_grad_(True)
+        return model
 
 
 def _feed_forward(anatomy: Anatomy, kind: str) -> tuple[Layer, ...]:
@@ -102,23 +126,3 @@ def _feed_forward(anatomy: Anatomy, kind: str) -> tuple[Layer, ...]:
             "Methods that work here: lora, ia3, bitfit, full."
         )
     return layers
-
-
-def wider_config(model: nn.Module, layers: tuple[Layer, ...], size: int) -> Any | None:
-    """The model's configuration with `size` more units a block, or None if no field of it changes just those layers."""
-    import torch
-
-    width = next(layer.inputs for layer in layers if layer.role == "down")
-    old: Any = model.config
-    for field in _WIDTHS:
-        if getattr(old, field, 0) not in (width, None) or not hasattr(old, field):
-            continue
-        config = copy.deepcopy(old)
-        setattr(config, field, width + size)
-        with torch.device("meta"):
-            tried: nn.Module = type(model)(config)
-        modules = dict(tried.named_modules())
-        down = [modules[layer.name].weight for layer in layers if layer.role == "down"]
-        if all(width + size in weight.shape for weight in down):
-            return config
-    return None

@@ -7,8 +7,10 @@ Contract (held by `tests/contracts/test_methods.py` for every file here):
   come from torch's global generator, which the caller has seeded.
 - A fresh adapter method leaves the untouched model's answers as they were wherever its paper says so (LoRA, IA3, ...).
 - `learned` + `state` restored into a freshly prepared model of the same seed give the same logits, bit for bit.
-- `save` writes what a plain transformers (and peft) program loads, with the same logits to rounding.
-- `merge` returns a plain copy for deployment and leaves the trained module as it was.
+- `save` writes what a plain transformers, timm or torchvision (and peft) program loads, with the same logits to
+  rounding.
+- `merge` returns a plain copy for deployment and leaves the trained module as it was; ModelError where no plain model
+  can do the same.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from tunesmith.plugin import Plugin, Registry
-from tunesmith.types import Pretrained
+from tunesmith.types import PictureForm, Pretrained
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,6 +36,11 @@ class Method(Plugin):
     """Where that number comes from: a paper, or a measurement in docs/experiments.md."""
     head_learning_rate: ClassVar[float] = 2e-3
     """Peak rate of the head, pooler included: what suits soft prompts or scales is far too high for it."""
+    vision_learning_rate: ClassVar[float | None] = None
+    """The peak rate for models of pictures where it is another; None: the same."""
+    vision_learning_rate_source: ClassVar[str] = ""
+    vision_head_learning_rate: ClassVar[float | None] = None
+    """Peak rate of the head of such models where it is another."""
     only_head: ClassVar[bool] = False
     """Whether nothing but the head learns, so that `train.learning_rate` is the head's."""
     weight_decay: ClassVar[float] = 0.01
@@ -59,6 +66,10 @@ class Method(Plugin):
                 if not any(p.requires_grad for p in own):
                     module.eval()
 
+    def whole_from(self, steps: int) -> int:
+        """The first of `steps` steps, 1-based, in which all that is to learn does; preflight tries that one."""
+        return 1
+
     def after_backward(self, model: nn.Module, step: int, steps: int) -> None:
         """Called with gradients complete, before the optimizer's update of 1-based `step`. Default: nothing."""
 
@@ -66,8 +77,10 @@ class Method(Plugin):
         """Called after the update, while gradients still stand (AdaLoRA's budget lives here). Default: nothing."""
 
     def learned(self, model: nn.Module) -> dict[str, Tensor]:
-        """Every tensor that training changes, by name: parameters that require grad, and moving buffers beside them."""
-        return {name: p for name, p in model.named_parameters() if p.requires_grad}
+        """Every tensor that training changes, by name: parameters that require grad, and beside them the moving
+        statistics of the norms that learn, which are as much a part of the model as its weights.
+        """
+        return {n: p for n, p in model.named_parameters() if p.requires_grad} | moving_statistics(model)
 
     def state(self, model: nn.Module) -> dict[str, Tensor]:
         """What else must be saved to go on exactly (importance averages, masks). Default: nothing."""
@@ -77,8 +90,10 @@ class Method(Plugin):
         """Put back what `state` gave; called after the learned tensors are in place."""
 
     def save(self, model: nn.Module, folder: Path, pretrained: Pretrained) -> None:
-        """Write the delivered form: by default the whole model through its own `save_pretrained` (safetensors)."""
-        model.save_pretrained(folder)  # type: ignore[operator]
+        """Write the delivered form: by default the whole model, as its library keeps it (safetensors)."""
+        from tunesmith.models.whole import write_whole
+
+        write_whole(model, folder, pretrained)
 
     def merge(self, model: nn.Module) -> nn.Module:
         """A plain copy without any trace of the method, for deployment."""
@@ -88,6 +103,48 @@ class Method(Plugin):
 
 
 registry: Registry[Method] = Registry("tunesmith.methods", Method)
+
+
+def reads_pictures(pretrained: Pretrained) -> bool:
+    """Whether the model's inputs are pictures, not texts."""
+    return isinstance(pretrained.processor, PictureForm)
+
+
+def moving_statistics(model: nn.Module) -> dict[str, Tensor]:
+    """Running mean, variance and count of every norm with a weight that learns, by name."""
+    found: dict[str, Tensor] = {}
+    for name, module in model.named_modules():
+        if getattr(module, "running_mean", None) is None:
+            continue
+        if any(p.requires_grad for p in module.parameters(recurse=False)):
+            found |= {f"{name}.{own}".lstrip("."): b for own, b in module.named_buffers(recurse=False)}
+    return found
+
+
+def let_all_learn(pretrained: Pretrained) -> nn.Module:
+    """Let every weight learn but those that no answer depends on, such as a token for masked patches: nothing would
+    move them but weight decay.
+    """
+    import torch
+
+    from tunesmith.models.whole import is_detector
+
+    model, form = pretrained.model.requires_grad_(True), pretrained.processor
+    if not reads_pictures(pretrained) or is_detector(model):
+        return model
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    named, like = dict(model.named_parameters()), next(model.parameters())
+    picture = torch.linspace(-1, 1, 3 * form.height * form.width).reshape(1, 3, form.height, form.width)
+    with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+        answer = model(picture.to(like))
+        logits: Tensor = getattr(answer, "logits", answer)
+        gradients = torch.autograd.grad(logits.sum(), list(named.values()), allow_unused=True)
+    for parameter, gradient in zip(named.values(), gradients, strict=True):
+        parameter.requires_grad_(gradient is not None)
+    for module, training in modes:
+        module.training = training
+    return model
 
 
 def freeze_all_but(model: nn.Module, names: tuple[str, ...]) -> None:

@@ -3,7 +3,12 @@
 ## Idea
 
 Every layer of a transformer computes `W x + b`. The matrices `W` stay and all biases `b` learn, those of attention,
-feed-forward layers and norms, together with the head.
+feed-forward layers and norms, together with the head. In a conv net most biases are BatchNorm's, whose moving
+statistics then follow the new data and are saved with them.
+
+## Fits
+
+Every model with biases.
 
 ## Cost
 

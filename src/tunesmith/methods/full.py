@@ -3,7 +3,12 @@
 ## Idea
 
 All parameters of the pretrained network and its head follow the gradient of the task's loss:
-`W <- W - learning_rate * step(dL/dW)`. Nothing is added, nothing is frozen.
+`W <- W - learning_rate * step(dL/dW)`. Nothing is added, nothing is frozen. In a conv net the moving statistics of
+BatchNorm follow the data too; they are saved and delivered with the weights.
+
+## Fits
+
+Every model.
 
 ## Cost
 
@@ -25,7 +30,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from tunesmith.methods.base import Method
+from tunesmith.methods.base import Method, let_all_learn
 from tunesmith.types import Pretrained
 
 if TYPE_CHECKING:
@@ -42,4 +47,4 @@ class Full(Method):
 
     def prepare(self, pretrained: Pretrained) -> nn.Module:
         """Let everything learn."""
-        return pretrained.model.requires_grad_(True)
+        return let_all_learn(pretrained)

@@ -3,7 +3,12 @@
 ## Idea
 
 The network `f` stays as it is and the head `h` on top of it learns: `logits = h(f(text))`. The head is everything
-with weights between the last block and the logits, so for BERT the pooler as well as the classifier.
+with weights between the last block and the logits, so for BERT the pooler as well as the classifier. BatchNorm below
+it stays in evaluation mode, so that its statistics do not drift.
+
+## Fits
+
+Every model.
 
 ## Cost
 

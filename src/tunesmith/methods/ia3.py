@@ -4,7 +4,12 @@
 
 Three vectors a block, starting at one, stretch or mute what flows: `softmax(Q (l_k * K)') (l_v * V)` and `W_down
 (l_ff * act(W_up x))`. Where a model computes query, key and value in one layer (GPT-2, ModernBERT), its whole
-output is scaled. The head learns beside them.
+output is scaled. On a conv net each convolution's output channels are: `y_c = l_c (W * x)_c`. The head learns beside
+them.
+
+## Fits
+
+Every text model and vision transformer, and every conv net, depthwise and grouped convolutions included.
 
 ## Cost
 
@@ -26,10 +31,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from tunesmith.errors import ModelError
 from tunesmith.methods import _peft
-from tunesmith.methods._targets import layers_of
-from tunesmith.methods.base import Method
-from tunesmith.types import Pretrained
+from tunesmith.methods._targets import SPARSE_CONVS, WHOLE_CONVS, convs_of, layers_of
+from tunesmith.methods.base import Method, reads_pictures
+from tunesmith.types import Layer, Pretrained
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,16 +50,16 @@ class IA3(Method):
     learning_rate_source: ClassVar[str] = "0.975 on BBC news in 2 passes (docs/experiments.md)"
 
     def prepare(self, pretrained: Pretrained) -> nn.Module:
-        """Put the scales in. ModelError if keys and values or the feed-forward output cannot be told."""
+        """Put the scales in. ModelError if keys and values or the feed-forward output cannot be told, and on a model
+        of pictures if neither they nor convolutions are there."""
         from peft import IA3Config
 
-        keys_values = layers_of(pretrained.anatomy, "key", "value", "query_key_value", wanted="keys and values")
-        down = layers_of(pretrained.anatomy, "down", wanted="feed-forward output")
+        scaled, down = _layers(pretrained)
         config = IA3Config(
-            target_modules=[layer.name for layer in (*keys_values, *down)],
+            target_modules=[layer.name for layer in (*scaled, *down)],
             feedforward_modules=[layer.name for layer in down],
         )
-        return _peft.wrap(pretrained, config, (*keys_values, *down))
+        return _peft.wrap(pretrained, config, (*scaled, *down))
 
     def save(self, model: nn.Module, folder: Path, pretrained: Pretrained) -> None:
         """Write peft's format."""
@@ -62,3 +68,19 @@ class IA3(Method):
     def merge(self, model: nn.Module) -> nn.Module:
         """A plain copy with the scales inside its weights."""
         return _peft.merged(model)
+
+
+def _layers(pretrained: Pretrained) -> tuple[tuple[Layer, ...], tuple[Layer, ...]]:
+    """Layers whose outputs are scaled, and those whose inputs are."""
+    anatomy, roles = pretrained.anatomy, ("key", "value", "query_key_value")
+    if not reads_pictures(pretrained):
+        keys_values = layers_of(anatomy, *roles, wanted="keys and values")
+        return keys_values, layers_of(anatomy, "down", wanted="feed-forward output")
+    scaled, down = anatomy.of(*roles), anatomy.of("down")
+    scaled = scaled or convs_of(anatomy, *WHOLE_CONVS, *SPARSE_CONVS)
+    if not scaled and not down:
+        raise ModelError(
+            f"{type(pretrained.model).__name__} has neither keys and values nor plain convolutions inside its blocks, "
+            "which ia3 scales. Methods that work here: norm_tuning, full, last_blocks, head."
+        )
+    return scaled, down

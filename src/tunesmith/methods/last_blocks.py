@@ -4,7 +4,12 @@
 
 The lower blocks hold general knowledge of language and stay; the top `blocks` blocks, the norm behind them where
 the model has one, and the head learn as in full tuning. In a model whose blocks share their weights (ALBERT) the
-one shared block is the last block, so all of it learns.
+one shared block is the last block, so all of it learns. In a conv net a block is a residual block (`layer4.1`), and
+a last convolution behind them (EfficientNet's `conv_head`) is one more.
+
+## Fits
+
+Every model.
 
 ## Cost
 

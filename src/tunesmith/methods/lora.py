@@ -4,7 +4,15 @@
 
 A frozen weight `W` [outputs, inputs] gets an addition of rank `r`: `y = W x + s B A x` with `A` [r, inputs] and
 `B` [outputs, r], scale `s = alpha / r`. `A` starts random and `B` at zero, so the untouched model answers first.
-The whole head learns beside it.
+The whole head learns beside it. Beside a convolution stand two: `A` of `r` channels with the layer's own kernel, and
+`B` with a kernel of 1 x 1.
+
+## Fits
+
+Every text model, vision transformer and conv net. `targets: all` takes every linear layer inside the blocks and on a
+conv net every convolution there that mixes all channels (`spatial`, `pointwise`); depthwise and grouped convolutions
+are left alone, and so are layers that a model does not call as layers (attention in torchvision's transformers) or
+whose weights it standardises (NFNet, BiT).
 
 ## Variants
 
@@ -36,6 +44,7 @@ arXiv 2402.09353; Meng, Wang and Zhang 2024, PiSSA, arXiv 2404.02948; Buyukakyuz
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -43,7 +52,7 @@ from pydantic import Field
 
 from tunesmith.errors import ModelError
 from tunesmith.methods import _peft
-from tunesmith.methods._targets import Targets, choose_layers
+from tunesmith.methods._targets import WHOLE_CONVS, Targets, choose_layers
 from tunesmith.methods.base import Method
 from tunesmith.types import Layer, Pretrained
 
@@ -73,7 +82,8 @@ class LoRA(Method):
         """Put the low-rank layers in. ModelError if a target fits no layer or the rank exceeds one for pissa, olora."""
         from peft import LoraConfig
 
-        layers = choose_layers(pretrained.anatomy, self.targets)
+        layers = choose_layers(pretrained.anatomy, self.targets, convs=WHOLE_CONVS)
+        convolves = any(layer.kind == "conv" for layer in layers)
         if self.variant in _MUTATING:
             self._check_rank(layers)
         config = LoraConfig(
@@ -82,7 +92,7 @@ class LoRA(Method):
             lora_dropout=self.dropout,
             use_rslora=self.variant == "rslora",
             use_dora=self.variant == "dora",
-            init_lora_weights="pissa" if self.variant == "pissa" else True,
+            init_lora_weights="pissa" if self.variant == "pissa" and not convolves else True,
         )
         model = _peft.wrap(pretrained, config, layers)
         if self.variant != "dora":  # DoRA's weight norms need float32
@@ -91,6 +101,8 @@ class LoRA(Method):
             for _, layer in _low_rank_layers(model):
                 if self.variant == "olora":
                     _start_from_qr(layer)
+                elif convolves:
+                    _start_from_svd(layer)
                 for kind, factor in (("a", layer.lora_A), ("b", layer.lora_B)):
                     start = factor[_peft.ADAPTER].weight.detach().clone()
                     # Not in the state dict: peft would not know these names.
@@ -113,7 +125,8 @@ class LoRA(Method):
             a, b = (state[f"{name}.initial_{k}"].to(layer.initial_a) for k in "ab")
             if torch.equal(a, layer.initial_a) and torch.equal(b, layer.initial_b):
                 continue
-            _add_to_base(layer, layer.initial_b @ layer.initial_a - b @ a)
+            start = layer.initial_b.flatten(1) @ layer.initial_a.flatten(1)
+            _add_to_base(layer, start - b.flatten(1) @ a.flatten(1))
             layer.initial_a.copy_(a)
             layer.initial_b.copy_(b)
 
@@ -144,8 +157,8 @@ class LoRA(Method):
         return float(self.rank if self.variant in _MUTATING else 2 * self.rank)
 
     def _check_rank(self, layers: tuple[Layer, ...]) -> None:
-        smallest = min(layers, key=lambda layer: min(layer.inputs, layer.outputs))
-        most = min(smallest.inputs, smallest.outputs)
+        smallest = min(layers, key=_most_rank)
+        most = _most_rank(smallest)
         if self.rank > most:
             raise ModelError(
                 f"method.rank is {self.rank}, but {self.variant} takes its start from the layers' own factors and "
@@ -159,20 +172,46 @@ def _low_rank_layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
     return ((name, module) for name, module in model.named_modules() if isinstance(module, LoraLayer))
 
 
+def _most_rank(layer: Layer) -> int:
+    return min(math.prod((layer.inputs, *layer.kernel)), layer.outputs)
+
+
 def _start_from_qr(layer: Any) -> None:
-    """OLoRA's start, W = Q R with the first r columns and rows; peft's own fails on layers that store W turned."""
+    """OLoRA's start, W = Q R with the first r columns and rows; peft's own fails on layers that store W turned and on
+    convolutions."""
     import torch
 
-    weight = layer.get_base_layer().weight.detach().float()
-    q, r = torch.linalg.qr(weight.T if layer.fan_in_fan_out else weight)
+    q, r = torch.linalg.qr(_matrix(layer))
+    _start_from(layer, q[:, : layer.r[_peft.ADAPTER]], r[: layer.r[_peft.ADAPTER]])
+
+
+def _start_from_svd(layer: Any) -> None:
+    """PiSSA's start, W = U S V' with the r largest singular values shared by both factors, for convolutions as well."""
+    import torch
+
     rank = layer.r[_peft.ADAPTER]
-    layer.lora_A[_peft.ADAPTER].weight.data.copy_(r[:rank])
-    layer.lora_B[_peft.ADAPTER].weight.data.copy_(q[:, :rank])
-    _add_to_base(layer, -(q[:, :rank] @ r[:rank]))
+    u, s, v = torch.linalg.svd(_matrix(layer), full_matrices=False)
+    root = (s[:rank] / layer.scaling[_peft.ADAPTER]).sqrt()
+    _start_from(layer, u[:, :rank] * root, root[:, None] * v[:rank])
+
+
+def _start_from(layer: Any, b: Tensor, a: Tensor) -> None:
+    """Let the factors start as B [outputs, r] and A [r, inputs], and take scale x B A off the frozen weight."""
+    for factor, start in ((layer.lora_A, a), (layer.lora_B, b)):
+        weight = factor[_peft.ADAPTER].weight
+        weight.data.copy_(start.reshape(weight.shape))
+    _add_to_base(layer, -(b @ a))
+
+
+def _matrix(layer: Any) -> Tensor:
+    """The frozen weight as [outputs, inputs]; of a convolution [outputs, inputs x places of the kernel]."""
+    weight: Tensor = layer.get_base_layer().weight.detach().float()
+    return weight.T if getattr(layer, "fan_in_fan_out", False) else weight.flatten(1)
 
 
 def _add_to_base(layer: Any, product: Tensor) -> None:
     """Add scale x product [outputs, inputs] to the frozen weight."""
     weight = layer.get_base_layer().weight
     change = layer.scaling[_peft.ADAPTER] * product
-    weight.data += (change.T if layer.fan_in_fan_out else change).to(weight.dtype)
+    turned = change.T if getattr(layer, "fan_in_fan_out", False) else change.reshape(weight.shape)
+    weight.data += turned.to(weight.dtype)

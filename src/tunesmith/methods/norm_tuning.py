@@ -3,7 +3,14 @@
 ## Idea
 
 Each norm scales (and shifts) the stream it normalises, `y = g * (x - mean) / deviation + b`. Only `g` and `b`
-learn, with the head; every matrix stays.
+learn, with the head; every matrix stays. Where a norm keeps moving statistics (BatchNorm), `mean` and `deviation`
+follow the new data while training, and are saved and delivered with `g` and `b`: what is reloaded is what was
+evaluated.
+
+## Fits
+
+Every model that has norms with weights: all but VGG, AlexNet, SqueezeNet and their like. On conv nets, whose norms are
+many, often the best method for its size.
 
 ## Cost
 

@@ -7,6 +7,10 @@ As prompt tuning, but the learned embeddings pass through a small network before
 two linear layers (`lstm`). The network is needed while training only; what is written is its result. The head
 learns beside it.
 
+## Fits
+
+Text models; for vision transformers `visual_prompt` is its like.
+
 ## Cost
 
 Some hundred thousand numbers while training, as few as prompt tuning afterwards. Each text is `length` tokens
@@ -58,6 +62,7 @@ class PTuning(Method):
         """Put the prompt encoder in. ModelError if the model cannot be given embeddings."""
         from peft import PromptEncoderConfig
 
+        _prompts.refuse_pictures(pretrained, "p_tuning")
         _prompts.check_room(pretrained, self.length)
         size = _prompts.word_size(pretrained)
         config = PromptEncoderConfig(

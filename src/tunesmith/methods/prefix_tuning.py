@@ -6,6 +6,11 @@ Each attention layer sees `length` more keys and values, learned numbers instead
 `attention(Q, [P_k; K], [P_v; V])`. With `projection`, they come from a small network while training,
 `[P_k; P_v] = W2 tanh(W1 e)`, which steadies it; what is written is its result. The head learns beside it.
 
+## Fits
+
+Text models that accept past keys and values: BERT, RoBERTa, ELECTRA, GPT-2, Llama do, DistilBERT, ALBERT, DeBERTa and
+ModernBERT do not. No vision transformer does; there `visual_prompt` is its like.
+
 ## Cost
 
 `2 x length x hidden` numbers a block (with projection many more while training). Attention over `length` more
@@ -15,8 +20,7 @@ prefix, so the longest text is shorter by `length`.
 ## When to choose it
 
 When the network must stay untouched and one model serves many tasks side by side. Slower to learn than LoRA: more
-passes and a high rate. It needs a model that accepts past keys and values: BERT, RoBERTa, ELECTRA, GPT-2, Llama do,
-DistilBERT, ALBERT, DeBERTa and ModernBERT do not.
+passes and a high rate.
 
 ## Source
 
@@ -69,6 +73,7 @@ class PrefixTuning(Method):
         """Put the prefix in. ModelError if the model takes no past keys and values."""
         from peft import PrefixTuningConfig
 
+        _prompts.refuse_pictures(pretrained, "prefix_tuning")
         model = pretrained.model
         backbone = getattr(model, getattr(model, "base_model_prefix", ""), model)
         if not any("past_key_values" in inspect.signature(m.forward).parameters for m in (model, backbone)):

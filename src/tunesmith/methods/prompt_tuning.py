@@ -6,6 +6,10 @@
 as random numbers, as embeddings of random words (`vocabulary`), or as those of a text that describes the task
 (`text`). The head learns beside them.
 
+## Fits
+
+Text models; for vision transformers `visual_prompt` is its like.
+
 ## Cost
 
 `length x embedding size` numbers: a file of some kilobytes besides the head. Each text is `length` tokens longer, in
@@ -65,6 +69,7 @@ class PromptTuning(Method):
         """Put the learned tokens in. ModelError if the model cannot be given embeddings."""
         from peft import PromptTuningConfig, PromptTuningInit
 
+        _prompts.refuse_pictures(pretrained, "prompt_tuning")
         _prompts.check_room(pretrained, self.length)
         start = self._start(pretrained) if self.text is not None else None
         sampled = self.initialisation == "vocabulary"

@@ -6,6 +6,11 @@ All layers share two frozen random matrices `A` [r, inputs] and `B` [outputs, r]
 needs) and learn two vectors only: `y = W x + b * (B (d * (A x)))` with `d` [r] and `b` [outputs]. `b` starts at
 zero, so the untouched model answers first. The head learns beside it.
 
+## Fits
+
+Text models, vision transformers, and the linear layers of conv nets that have some (ConvNeXt); not a ResNet, whose
+blocks hold convolutions alone.
+
 ## Cost
 
 `r + outputs` numbers a layer. Steps cost LoRA's of rank `r`, which is high here (256), so they are slower. The

@@ -18,13 +18,14 @@ from tunesmith.recipe.recipe import Recipe
 REFERENCE_HIDDEN = 384  # the width at which the methods' rates were measured (MiniLM-L6-H384)
 LONGEST = 128
 MICRO_TOKENS = 16_384
-SEEN = 3_500  # examples that a run sees by default, or for many classes
-SEEN_A_CLASS = 300  # so many for each
+SEEN_A_CLASS = 300  # examples of each class that a run sees at least, where classes are many
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the defaults depend on. lengths: the 50th, 90th and 99th percentile of training texts in tokens."""
+    """What the defaults depend on. lengths: the 50th, 90th and 99th percentile of training texts in tokens, or of
+    pictures in patches. accelerator: whether the model runs beside the processor, which is then free to make batches.
+    """
 
     train_examples: int
     class_counts: Mapping[str, int]
@@ -33,6 +34,8 @@ class Facts:
     hidden_size: int
     fast_bfloat16: bool
     threads: int
+    accelerator: bool = False
+    cores: int = 1
 
 
 def resolve(recipe: Recipe, facts: Facts) -> tuple[Recipe, dict[str, str]]:
@@ -42,31 +45,22 @@ def resolve(recipe: Recipe, facts: Facts) -> tuple[Recipe, dict[str, str]]:
     chosen: dict[str, tuple[Any, str]] = {}
     batch = train.batch_size
     if batch == "auto":
-        batch = 16 if facts.train_examples < 5_000 else 32
-        chosen["batch_size"] = (batch, "16 below 5,000 training examples, else 32")
+        small, large = recipe.task.batch_sizes
+        batch = small if facts.train_examples < 5_000 else large
+        chosen["batch_size"] = (batch, f"{small} below 5,000 training examples, else {large}")
     steps_an_epoch = max(1, ceil(facts.train_examples / batch))
     if train.steps is None and train.epochs == "auto":
-        seen = max(SEEN, SEEN_A_CLASS * len(facts.class_counts))
+        seen = max(recipe.task.seen, SEEN_A_CLASS * len(facts.class_counts))
         epochs: float = max(2, min(20, ceil(seen / max(1, facts.train_examples))))
         chosen["epochs"] = (epochs, f"enough to see {seen:,} examples; at least 2, at most 20")
     else:
         epochs = train.epochs if train.epochs != "auto" else 0
     steps = train.steps or max(1, ceil(float(epochs) * steps_an_epoch))
-    tokens = getattr(recipe.task, "max_length", LONGEST)
+    tokens = getattr(recipe.task, "max_length", facts.lengths[2])
     if train.micro_batch_size == "auto":
         micro = max(1, min(batch, MICRO_TOKENS // max(1, int(tokens))))
         chosen["micro_batch_size"] = (micro, f"the whole batch, up to {MICRO_TOKENS} tokens a forward pass")
-    power = 0.5 if method.adapter else 1.0
-    scale = min(1.0, REFERENCE_HIDDEN / max(1, facts.hidden_size)) ** power
-    rate = train.learning_rate
-    if rate == "auto":
-        rate = _tidy(method.learning_rate * scale)
-        how = "" if scale == 1 else f", times (384 / {facts.hidden_size})^{power:g} for this width"
-        chosen["learning_rate"] = (rate, f"{method.learning_rate_source}{how}")
-    if train.head_learning_rate == "auto":
-        own = rate if method.only_head else _tidy(method.head_learning_rate * scale)
-        source = "as learning_rate" if method.only_head else "the method's own rate for a head (docs/experiments.md)"
-        chosen["head_learning_rate"] = (own, source)
+    chosen |= _rates(recipe, facts)
     if train.weight_decay == "auto":
         chosen["weight_decay"] = (method.weight_decay, "the method's own")
     if train.evaluate_every == "auto":
@@ -80,8 +74,37 @@ def resolve(recipe: Recipe, facts: Facts) -> tuple[Recipe, dict[str, str]]:
         chosen["precision"] = ("bfloat16" if fast else "float32", f"the processor {reason} fast bfloat16 arithmetic")
     if train.threads == "auto":
         chosen["threads"] = (facts.threads, "as many as torch uses on this machine")
+    if train.workers == "auto":
+        helps = facts.accelerator and recipe.task.kind != "texts"
+        reason = "the processor is free while the accelerator works" if helps else "every core already computes"
+        chosen["workers"] = (max(1, min(8, facts.cores - 1)) if helps else 0, reason)
     origins |= {f"train.{key}": source for key, (_, source) in chosen.items()}
     return _with(recipe, train=_changed(train, {key: value for key, (value, _) in chosen.items()})), origins
+
+
+def _rates(recipe: Recipe, facts: Facts) -> dict[str, tuple[Any, str]]:
+    """Learning rates of the method's own, measured on texts or on pictures; those of texts fall with the width."""
+    train, method = recipe.train, recipe.method
+    chosen: dict[str, tuple[Any, str]] = {}
+    pictures = recipe.task.kind != "texts"
+    power = 0.5 if method.adapter else 1.0
+    scale = 1.0 if pictures else min(1.0, REFERENCE_HIDDEN / max(1, facts.hidden_size)) ** power
+    own, source = method.learning_rate, method.learning_rate_source
+    if pictures and method.vision_learning_rate is not None:
+        own, source = method.vision_learning_rate, method.vision_learning_rate_source
+    rate = train.learning_rate
+    if rate == "auto":
+        rate = _tidy(own * scale)
+        how = "" if scale == 1 else f", times (384 / {facts.hidden_size})^{power:g} for this width"
+        chosen["learning_rate"] = (rate, f"{source}{how}")
+    if train.head_learning_rate == "auto":
+        head = method.head_learning_rate
+        if pictures and method.vision_head_learning_rate is not None:
+            head = method.vision_head_learning_rate
+        head_rate = rate if method.only_head else _tidy(head * scale)
+        source = "as learning_rate" if method.only_head else "the method's own rate for a head (docs/experiments.md)"
+        chosen["head_learning_rate"] = (head_rate, source)
+    return chosen
 
 
 def _resolve_task(recipe: Recipe, facts: Facts) -> tuple[Recipe, dict[str, str]]:
@@ -102,6 +125,9 @@ def _resolve_task(recipe: Recipe, facts: Facts) -> tuple[Recipe, dict[str, str]]
             f"99th percentile of training texts is {facts.lengths[2]} tokens; at most {limit}: "
             + ("the model's own limit" if limit < LONGEST else "longer texts rarely gain for their cost, say more here")
         )
+    found = task.settle(facts.train_examples, only_head=recipe.method.only_head)
+    changes |= {name: value for name, (value, _) in found.items()}
+    origins |= {f"task.{name}": origin for name, (_, origin) in found.items()}
     if getattr(task, "class_weights", None) == "balanced":
         total, classes = sum(facts.class_counts.values()), len(facts.class_counts)
         changes["class_weights"] = {

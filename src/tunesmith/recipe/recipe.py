@@ -14,6 +14,8 @@ from tunesmith.data.options import DataOptions
 from tunesmith.errors import RecipeError
 from tunesmith.methods import base as methods
 from tunesmith.methods.base import Method
+from tunesmith.pictures.augment import Augment
+from tunesmith.pictures.box_augment import BoxAugment
 from tunesmith.plugin import Options, Plugin
 from tunesmith.recipe.overrides import override
 from tunesmith.recipe.read import read_written
@@ -29,8 +31,13 @@ DEFAULT_METHOD = "lora"
 class ModelOptions(Options):
     """The pretrained model. `model: NAME` is short for `model: {name: NAME}`."""
 
-    name: str = Field(min_length=1, description="hub name, folder, file, or package:NAME/sub/path")
+    name: str = Field(
+        min_length=1,
+        description="hub name, folder, file, package:NAME/sub/path; for pictures also timm/NAME or torchvision/NAME",
+    )
     revision: str | None = Field(None, min_length=1, description="branch, tag or commit of a hub model")
+    weights: str | None = Field(None, min_length=1, description="a weight file for a network named by name (pictures)")
+    pretrained: bool = Field(True, description="false: draw every weight anew and train from scratch (pictures)")
 
 
 class Recipe(Options):
@@ -83,9 +90,14 @@ class Recipe(Options):
         return {key: _plain(getattr(self, key)) for key in type(self).model_fields}
 
 
-_SHORT: Mapping[type[Options], str] = {ModelOptions: "name", DataOptions: "path"}
+_SHORT: Mapping[type[Options], str] = {
+    ModelOptions: "name",
+    DataOptions: "path",
+    Augment: "preset",
+    BoxAugment: "preset",
+}
 _SHORT_BY_SECTION = {"task": "name", "model": "name", "data": "path", "method": "name"}
-_PATHS = (("model", "name"), ("data", "path"), ("data", "validation"), ("data", "test"))
+_PATHS = (("model", "name"), ("model", "weights"), ("data", "path"), ("data", "validation"), ("data", "test"))
 
 
 def _overridden(

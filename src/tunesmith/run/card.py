@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from typing import Any
 import yaml
 
 from tunesmith.errors import DiskError, RunError
+from tunesmith.run import card_code
 from tunesmith.run.report_parts import words
 from tunesmith.run.report_parts.facts import Facts, read_facts
 
@@ -31,8 +31,13 @@ METRICS = {
     "micro_f1": "f1",
     "mcc": "matthews_correlation",
     "auroc": "roc_auc",
+    "ap": "mean_average_precision",
+    "ap50": "mean_average_precision",
 }
 """Our names of scores and the hub's."""
+
+HUB_LIBRARIES = ("peft", "transformers", "timm")
+"""Libraries that the hub loads models with; it knows none for torchvision's networks."""
 
 
 def write_card(folder: Path) -> Path:
@@ -64,26 +69,39 @@ def front_matter(facts: Facts) -> str:
     if licence:
         known = licence.lower() in LICENCES
         head |= {"license": licence.lower()} if known else {"license": "other", "license_name": _slug(licence)}
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", str(model.get("name", ""))) and not os.path.isdir(str(model["name"])):
+    if _on_hub(str(model.get("name", ""))):
         head["base_model"] = model["name"]
     language = _language(facts)
     if language:
         head["language"] = [language]
-    head |= {"pipeline_tag": "text-classification", "library_name": "peft" if _adapter(facts) else "transformers"}
-    head["tags"] = ["text-classification", "tunesmith"]
+    kind = (facts.task or "text_classification").replace("_", "-")
+    head["pipeline_tag"] = kind
+    library = "peft" if card_code.adapter(facts) else card_code.library(facts)
+    if library in HUB_LIBRARIES:
+        head["library_name"] = library
+    head["tags"] = [kind, "tunesmith"]
     scores = facts.scores.get("after") or {}
-    measured = {name: scores[name] for name in METRICS if isinstance(scores.get(name), int | float)}
+    measured = {name: scores[name] for name in METRICS if words.measured(name, scores.get(name)) is not None}
     if measured:
         head["metrics"] = list(dict.fromkeys(METRICS[name] for name in measured))
         values = [{"type": METRICS[n], "name": words.name(n), "value": round(v, 4)} for n, v in measured.items()]
         data = words.shown(_data_name(facts))
         result = {
-            "task": {"type": "text-classification"},
+            "task": {"type": kind},
             "dataset": {"name": data, "type": data, "split": facts.scores.get("part", "test")},
             "metrics": values,
         }
         head["model-index"] = [{"name": facts.folder.resolve().name, "results": [result]}]
     return yaml.safe_dump(head, sort_keys=False, allow_unicode=True)
+
+
+def _on_hub(name: str) -> bool:
+    """Whether a model's name is one of the hub: not a folder, and of timm's and torchvision's own names only those of
+    timm with the tag of their weights (timm/resnet18.a1_in1k)."""
+    owner, _, own = name.partition("/")
+    if owner == "torchvision" or (owner == "timm" and "." not in own):
+        return False
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None and not os.path.isdir(name)
 
 
 def page(facts: Facts) -> str:
@@ -92,7 +110,7 @@ def page(facts: Facts) -> str:
         f"# {_inline(facts.folder.resolve().name)}",
         _what(facts),
         "## Scores\n\n" + _scores(facts),
-        "## Use it\n\n" + _code(facts),
+        "## Use it\n\n" + card_code.code(facts),
         "## Meant for\n\n" + _meant(facts),
         "## Data\n\n" + _data(facts),
         "## Known limits\n\n" + _limits(facts),
@@ -109,7 +127,9 @@ def _what(facts: Facts) -> str:
         learned = f" It learned {of} in {words.seconds(cost.get('seconds'))}."
     base = _code_span(facts.model_name or "a pretrained model")
     how = f" by `{_code_span(method)}`" if method else ""
-    return f"`{base}` fine-tuned{how} to classify texts into {len(facts.labels)} classes.{learned}"
+    if facts.task == "object_detection":
+        return f"`{base}` fine-tuned{how} to find objects of {len(facts.labels)} classes in pictures.{learned}"
+    return f"`{base}` fine-tuned{how} to classify {facts.noun}s into {len(facts.labels)} classes.{learned}"
 
 
 def _scores(facts: Facts) -> str:
@@ -119,47 +139,24 @@ def _scores(facts: Facts) -> str:
     intervals = facts.scores.get("intervals", {}).get("after", {})
     rows = ["| score | before | after | 95 % interval |", "|---|---|---|---|"]
     for metric, value in after.items():
-        if not metric.startswith("f1/"):
+        if not metric.startswith(words.BY_CLASS):
             ends = words.span(intervals.get(metric))
-            rows.append(f"| {words.name(metric)} | {words.score(before.get(metric))} | {words.score(value)} | {ends} |")
+            earlier, later = (words.score(words.measured(metric, v)) for v in (before.get(metric), value))
+            rows.append(f"| {words.name(metric)} | {earlier} | {later} | {ends} |")
     told = words.headline(facts.scores, facts.examples)
     return f"{told['name']} {told['after']} {told['where']}. {told['verdict']}\n\n" + "\n".join(rows)
-
-
-def _code(facts: Facts) -> str:
-    """A few lines that load the model with plain transformers (and peft)."""
-    load = "AutoModelForSequenceClassification.from_pretrained"
-    every = ", top_k=None" if facts.manifest.get("multi_label") else ""
-    call = (
-        'classify = pipeline("text-classification", model=model, tokenizer=AutoTokenizer.from_pretrained(folder)'
-        f'{every})\nprint(classify("A text to classify."))'
-    )
-    names = "AutoModelForSequenceClassification, AutoTokenizer, pipeline"
-    adapter = _adapter(facts)
-    if not adapter:
-        imports, model = f"from transformers import {names}", f"model = {load}(folder).eval()"
-    else:
-        imports = f"from peft import PeftModel\nfrom transformers import AutoConfig, {names}"
-        base = json.dumps(str(adapter.get("base_model_name_or_path") or _model(facts).get("name", "")))
-        # the classes and the way of pooling stand in the configuration beside the adapter, not in the base's own
-        config = "AutoConfig.from_pretrained(folder)"
-        if not (facts.folder / "best" / "config.json").is_file():
-            labels = json.dumps(facts.labels, ensure_ascii=False)
-            kind = "multi" if facts.manifest.get("multi_label") else "single"
-            kind = f'problem_type="{kind}_label_classification"'
-            config = f"AutoConfig.from_pretrained(base, id2label=dict(enumerate({labels})), {kind})"
-        given = f"config={config}, ignore_mismatched_sizes=True"
-        model = f"base = {base}  # the pretrained model\nmodel = {load}(base, {given})\n"
-        model += "model = PeftModel.from_pretrained(model, folder).eval()"
-    return f'```python\n{imports}\n\nfolder = "."  # where this file lies\n{model}\n{call}\n```'
 
 
 def _meant(facts: Facts) -> str:
     kind = "any number of these labels" if facts.manifest.get("multi_label") else "exactly one of these labels"
     labels = ", ".join(f"`{_code_span(label)}`" for label in facts.labels)
+    things, applies = f"{facts.noun.capitalize()}s", f"to each of which {kind} applies"
+    if facts.task == "object_detection":
+        applies = "in which objects of these classes are to be found"
+    others = "texts of another kind or language" if facts.noun == "text" else "pictures of another kind or camera"
     return (
-        f"Texts of the kind it was trained on, to each of which {kind} applies: {labels}.\n\n"
-        "Not meant for decisions about people without a person's judgement, nor for texts of another kind or language: "
+        f"{things} of the kind it was trained on, {applies}: {labels}.\n\n"
+        f"Not meant for decisions about people without a person's judgement, nor for {others}: "
         "the scores above say nothing about those."
     )
 
@@ -183,10 +180,12 @@ def _limits(facts: Facts) -> str:
     found = [_inline(note) for note in (facts.manifest.get("data") or {}).get("summary", {}).get("notes", ())]
     if facts.cut:
         found.append(facts.cut)
-    by_class = {m.removeprefix("f1/"): v for m, v in after.items() if m.startswith("f1/")}
-    if len(by_class) > 1:
-        weakest = min(by_class, key=lambda label: by_class[label])
-        found.append(f"The weakest class is `{_code_span(weakest)}` with an F1 of {words.score(by_class[weakest])}.")
+    measured = [(metric, value) for metric, value in after.items() if metric.startswith(words.BY_CLASS) and value >= 0]
+    if len(measured) > 1:
+        metric, value = min(measured, key=lambda pair: pair[1])
+        score, _, weakest = metric.partition("/")
+        said = {"f1": "an F1", "ap": "an AP"}[score]
+        found.append(f"The weakest class is `{_code_span(weakest)}` with {said} of {words.score(value)}.")
     if "ece" in after:
         temperature = facts.scores.get("temperature")
         tempered = isinstance(temperature, int | float)
@@ -199,12 +198,6 @@ def _limits(facts: Facts) -> str:
 
 def _model(facts: Facts) -> Mapping[str, Any]:
     return facts.manifest.get("model") or {}
-
-
-def _adapter(facts: Facts) -> dict[str, Any]:
-    """What peft itself says of a delivered adapter; empty for a whole model."""
-    file = facts.folder / "best" / "adapter_config.json"
-    return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
 
 
 def _data_name(facts: Facts) -> str:

@@ -5,20 +5,25 @@ from __future__ import annotations
 import json
 import resource
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from tunesmith.evaluate.calibration import fit_temperature
 from tunesmith.evaluate.evaluate import Part, logits_of
-from tunesmith.metrics import classification, interval
+from tunesmith.metrics import classification
+from tunesmith.methods.base import Method
 from tunesmith.models.quiet import quiet
+from tunesmith.models.whole import write_whole
 from tunesmith.run.card import write_card
 from tunesmith.run.folder import write_json
 from tunesmith.run.report import write_report
 from tunesmith.run.setup import Learning, Ready
+from tunesmith.run.thumbnails import keep_thumbnails
+from tunesmith.train.averaging import Average
 from tunesmith.train.checkpoint import checkpoint_at, disk_faults, load_checkpoint, restore_tensors, write_atomically
 from tunesmith.train.loop import Progress
 
@@ -58,26 +63,31 @@ def score_before(ready: Ready, folder: Path) -> Mapping[str, float]:
     return scores
 
 
-def finish(ready: Ready, learning: Learning, progress: Progress, folder: Path) -> None:
+def finish(ready: Ready, learning: Learning, progress: Progress, average: Average, folder: Path) -> None:
     """Restore the best state, score it, write `best/`, predictions, scores.json, the card and the report."""
     train = ready.recipe.train
     best = progress.best_step if train.keep_best and progress.best_step else progress.step
     if best != progress.step:
         saved = load_checkpoint(checkpoint_at(folder / "checkpoints", best))
-        restore_tensors(learning.learned, saved.tensors["learned"], what=str(saved.folder))
+        group = "average" if average.tensors else "learned"
+        restore_tensors(learning.learned, saved.tensors[group], what=str(saved.folder))
         ready.recipe.method.restore(learning.model, saved.tensors["method"])
+    else:
+        average.settle()
     ready.device.precision = "float32"
     name, part = scored_part(ready)
     validation = ready.parts["validation"]
-    held = _logits(ready, learning.model, validation) if len(validation.encoded) else None
-    logits = _logits(ready, learning.model, part) if name == "test" or held is None else held
+    model = final_model(ready, learning)
+    held = _logits(ready, model, validation) if len(validation.encoded) else None
+    logits = _logits(ready, model, part) if name == "test" or held is None else held
     if not ready.device.is_main:
         return
     learning.model.eval()
     deliver(ready, learning, folder / "best")
-    temperature = fit_temperature(held, validation.targets) if held is not None else None
+    calibrated = ready.recipe.task.calibrated
+    temperature = fit_temperature(held, validation.targets) if held is not None and calibrated else None
     thresholds = None
-    if ready.dataset.multi_label:
+    if ready.dataset.multi_label and calibrated:
         thresholds = (np.zeros(len(part.labels)) if held is None
                       else classification.tune_thresholds(held, validation.targets))  # fmt: skip
     write_json(
@@ -100,6 +110,8 @@ def finish(ready: Ready, learning: Learning, progress: Progress, folder: Path) -
     }
     if len(part.encoded):
         _write_predictions(ready, folder, name, "after", logits, thresholds)
+        if details := ready.recipe.task.details(logits, part.targets, part.labels):
+            write_json(folder / "predictions" / "detection.json", details)
         scores |= _compared(ready, learning, part, folder, logits, thresholds)
     # scores.json says that a run is finished, so it comes last but for what only reads the folder.
     write_json(folder / "scores.json", scores)
@@ -112,10 +124,25 @@ def deliver(ready: Ready, learning: Learning, folder: Path) -> None:
     with disk_faults(folder), quiet():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        ready.recipe.method.save(learning.model, folder, ready.pretrained)
-        if not (folder / "config.json").exists():
-            ready.pretrained.model.config.save_pretrained(folder)  # type: ignore[operator,union-attr]
-        ready.pretrained.processor.save_pretrained(folder)
+        task, method = ready.recipe.task, ready.recipe.method
+        if task.delivers_whole and _is_beside(method):
+            write_whole(final_model(ready, learning), folder, ready.pretrained)
+            method.save(learning.model, folder / "adapter", ready.pretrained)
+        else:
+            method.save(learning.model, folder, ready.pretrained)
+        task.write_companions(ready.pretrained, folder)
+
+
+def _is_beside(method: Method) -> bool:
+    """Whether what is learned stands beside the pretrained weights, to be merged into them."""
+    return method.adapter and not method.only_head
+
+
+def final_model(ready: Ready, learning: Learning) -> nn.Module:
+    """The model that is scored and delivered: the trained one, or where the task says so a merged copy of it."""
+    method = ready.recipe.method
+    merged = ready.recipe.task.delivers_whole and _is_beside(method)
+    return method.merge(learning.model).eval() if merged else learning.model
 
 
 def _logits(ready: Ready, model: Any, part: Part) -> np.ndarray:
@@ -129,24 +156,13 @@ def _compared(
     """Scores before and after, the intervals of the main score, and that of their difference on the same examples."""
     task, main = ready.recipe.task, learning.plan.main_score.name
     kept = json.loads((folder / "predictions" / "before.json").read_text(encoding="utf-8"))
-    earlier = np.array(kept["logits"])
-
-    def statistic(values: np.ndarray, targets: np.ndarray) -> float:
-        return task.score(values, targets, part.labels)[main]
-
-    fast = classification.accuracy if main == "accuracy" else statistic
-    # A class is answered above its threshold: with thresholds taken off the logits, one rule serves before and after.
-    shifted = logits if thresholds is None else logits - thresholds
-    seed = ready.recipe.train.seed
-    spans = {
-        when: interval.bootstrap(fast, values, part.targets, seed=seed)
-        for when, values in (("before", earlier), ("after", shifted))
-    }
-    gain = interval.paired_difference(fast, earlier, shifted, part.targets, seed=seed)
+    earlier, seed = np.array(kept["logits"]), ready.recipe.train.seed
+    before, after, gain = task.intervals(earlier, logits, part.targets, part.labels, thresholds, seed=seed)
+    assert before is not None and gain is not None
     return {
         "before": kept["scores"],
         "after": task.score(logits, part.targets, part.labels, thresholds),
-        "intervals": {when: {main: [span.low, span.high]} for when, span in spans.items()},
+        "intervals": {when: {main: [span.low, span.high]} for when, span in (("before", before), ("after", after))},
         "difference": {main: [gain.value, gain.low, gain.high]},
     }
 
@@ -154,7 +170,7 @@ def _compared(
 def _cost(learning: Learning, progress: Progress, folder: Path) -> dict[str, float]:
     weights = [p for p in (folder / "best").glob("*.safetensors")]
     return {
-        "learned": sum(t.numel() for t in learning.learned.values()),
+        "learned": sum(t.numel() for t in learning.learned.values() if t.requires_grad),
         "total": sum(p.numel() for p in learning.model.parameters()),
         "seconds": progress.seconds,
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
@@ -165,24 +181,12 @@ def _cost(learning: Learning, progress: Progress, folder: Path) -> dict[str, flo
 def _write_predictions(
     ready: Ready, folder: Path, name: str, when: str, logits: np.ndarray, thresholds: np.ndarray | None
 ) -> None:
-    """predictions/test_WHEN.jsonl: each held-out example with its label, the answer and the probabilities."""
-    task, labels = ready.recipe.task, ready.dataset.labels
+    """predictions/test_WHEN.jsonl: each held-out example with its label and the answer; pictures with a thumbnail of
+    those that a report shows."""
+    task, labels, examples = ready.recipe.task, ready.dataset.labels, getattr(ready.dataset, name)
     multi = ready.dataset.multi_label
-    if multi and thresholds is None:
-        thresholds = np.zeros(len(labels))
-    probabilities = classification.sigmoid(logits) if multi else classification.softmax(logits)
-    answers = task.predictions(logits, labels, thresholds)
-
-    def lines() -> Iterator[str]:
-        for example, answer, row in zip(getattr(ready.dataset, name), answers, probabilities, strict=True):
-            record = {
-                **example.inputs,
-                "label": example.label,
-                "predicted": answer.label,
-                "probabilities": [round(float(p), 6) for p in row],
-                "file": example.file,
-                "line": example.line,
-            }
-            yield json.dumps(record, ensure_ascii=False)
-
-    write_atomically(folder / "predictions" / f"test_{when}.jsonl", "".join(f"{line}\n" for line in lines()))
+    records = list(task.records(examples, logits, labels, thresholds, multi_label=multi))
+    if task.kind != "texts" and when == "after":
+        keep_thumbnails(records, folder / "predictions", labels)
+    text = "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in records)
+    write_atomically(folder / "predictions" / f"test_{when}.jsonl", text)

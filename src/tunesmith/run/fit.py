@@ -15,8 +15,10 @@ from pathlib import Path
 
 from tunesmith.errors import InterruptedRun, RunError, TunesmithError
 from tunesmith.evaluate.evaluate import score
+from tunesmith.events import Begun, Evaluated, Event, Stage, Step
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run import finish, preflight
+from tunesmith.run.features import on_features
 from tunesmith.run.folder import (
     EventLog,
     Finished,
@@ -32,11 +34,11 @@ from tunesmith.run.manifest import check_same, manifest
 from tunesmith.run.setup import Learning, Ready, absolute, set_up, settled, start_learning
 from tunesmith.run.stopping import Stop, stop_on_signals
 from tunesmith.run.tensorboard import Board
+from tunesmith.train.averaging import Average
 from tunesmith.train.checkpoint import newest_checkpoint, prune, restore_tensors, save_checkpoint
 from tunesmith.train.device import Device
 from tunesmith.train.loop import Progress, train
 from tunesmith.train.optimizer import optimizer_state, restore_optimizer
-from tunesmith.types import Begun, Evaluated, Event, Stage, Step
 
 KEPT = 2  # newest checkpoints that stay while training
 
@@ -112,6 +114,7 @@ def _events(recipe: Recipe, folder: Path) -> Iterator[Event]:
 
         progress = Progress()
         method = ready.recipe.method
+        average = Average(learning.learned, ready.recipe.train.average)
         if checkpoint is None:
             yield Stage("trying everything once (preflight)")
             found_faults = preflight.examine(ready, learning, work / f"process-{ready.device.rank}")
@@ -123,38 +126,45 @@ def _events(recipe: Recipe, folder: Path) -> Iterator[Event]:
             restore_tensors(learning.learned, checkpoint.tensors["learned"], what=str(checkpoint.folder))
             method.restore(learning.model, checkpoint.tensors["method"])
             restore_optimizer(learning.optimizer, learning.learned, checkpoint.tensors["optimizer"])
+            average.restore(checkpoint.tensors["average"] if average.tensors else {})
             progress = Progress(**checkpoint.values["progress"])
             lines = [f"going on after step {progress.step}"]
             length = int(checkpoint.values["events_bytes"])
         log = EventLog(folder / "events.jsonl", length, writes=main)
         yield Begun(folder, learning.plan.steps, progress.step, before, learning.plan.main_score, tuple(lines))
-        yield from _train(ready, learning, progress, log, folder, stop)
+        yield from _train(ready, learning, progress, average, log, folder, stop)
 
         stop.wait = False
         yield Stage("scoring the fine-tuned model")
-        finish.finish(ready, learning, progress, folder)
+        finish.finish(ready, learning, progress, average, folder)
         if main:
             shutil.rmtree(work, ignore_errors=True)
         ready.device.wait()
 
 
 def _train(
-    ready: Ready, learning: Learning, progress: Progress, log: EventLog, folder: Path, stop: Stop
+    ready: Ready, learning: Learning, progress: Progress, average: Average, log: EventLog, folder: Path, stop: Stop
 ) -> Iterator[Event]:
     """The loop's events, logged; checkpoints between them; early stopping; a signal's wish to stop."""
     options, device, plan = ready.recipe.train, ready.device, learning.plan
     validation = ready.parts["validation"]
-    scoring = {"task": ready.recipe.task, "processor": ready.pretrained.processor, "device": device}
+    looping, held = on_features(ready, learning, folder / ".work") or (learning, validation)
+
+    def evaluate() -> dict[str, float]:
+        scoring = {"task": ready.recipe.task, "processor": ready.pretrained.processor, "device": device}
+        with average.in_place():
+            return score(looping.model, held, **scoring)
+
     events = train(
-        learning.model,
-        learning.batches,
+        looping.model,
+        looping.batches,
         loss=ready.recipe.task.loss,
         learner=ready.recipe.method,
         optimizer=learning.optimizer,
         plan=plan,
         progress=progress,
         device=device,
-        evaluate=(lambda: score(learning.model, validation, **scoring)) if len(validation.encoded) else None,
+        evaluate=evaluate if len(held.encoded) else None,
     )
     patience = options.early_stopping
     stop.wait = True
@@ -162,13 +172,15 @@ def _train(
         if patience is not None and progress.evaluations_since_best >= patience:
             return
         for event in events:
+            if isinstance(event, Step):
+                average.update(event.step)
             log.add(event)
             board.add(event)
             evaluation_follows = isinstance(event, Step) and len(validation.encoded) and plan.evaluates_at(event.step)
             asked = device.any_process(stop.asked)
             due = asked or isinstance(event, Evaluated) or event.step % int(options.checkpoint_every) == 0
             if not evaluation_follows and (due or event.step == plan.steps):
-                _save(ready, learning, progress, log, folder)
+                _save(ready, learning, progress, average, log, folder)
             yield event
             if not evaluation_follows and asked:
                 raise InterruptedRun(f"stopped at step {progress.step}; go on with: tunesmith resume {folder}")
@@ -177,13 +189,14 @@ def _train(
                 return
 
 
-def _save(ready: Ready, learning: Learning, progress: Progress, log: EventLog, folder: Path) -> None:
+def _save(ready: Ready, learning: Learning, progress: Progress, average: Average, log: EventLog, folder: Path) -> None:
     if not ready.device.is_main:
         return
     tensors = {
         "learned": dict(learning.learned),
         "method": ready.recipe.method.state(learning.model),
         "optimizer": optimizer_state(learning.optimizer, learning.learned),
+        **({"average": average.tensors} if average.tensors else {}),
     }
     values = {"progress": asdict(progress), "events_bytes": log.length()}
     save_checkpoint(folder / "checkpoints", progress.step, tensors, json.loads(json.dumps(values)))

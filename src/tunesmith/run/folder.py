@@ -16,9 +16,9 @@ from typing import Any
 import yaml
 
 from tunesmith.errors import FolderInUseError, RunError
+from tunesmith.events import Evaluated, Step
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.train.checkpoint import disk_faults, write_atomically
-from tunesmith.types import Evaluated, Step
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,16 @@ def remove_failed_start(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+_held: set[int] = set()
+_watching: list[bool] = []
+
+
+def _let_go() -> None:
+    """In a forked child (a worker that makes batches): the lock is its parent's and must end with it."""
+    while _held:
+        os.close(_held.pop())
+
+
 @contextmanager
 def locked(folder: Path, *, hold: bool = True) -> Iterator[None]:
     """Hold the folder's lock. FolderInUseError (exit code 73) if another process holds it; the lock of a process that
@@ -105,8 +115,13 @@ def locked(folder: Path, *, hold: bool = True) -> Iterator[None]:
             raise FolderInUseError(
                 f"{folder} is in use by another run. Wait for it, or name another --output."
             ) from error
+        if not _watching:
+            os.register_at_fork(after_in_child=_let_go)
+            _watching.append(True)
+        _held.add(handle)
         yield
     finally:
+        _held.discard(handle)
         os.close(handle)
 
 

@@ -26,6 +26,9 @@ _PACKAGES = (
     "tokenizers",
     "numpy",
     "safetensors",
+    "torchvision",
+    "timm",
+    "pillow",
 )
 
 
@@ -39,17 +42,28 @@ def manifest(ready: Ready) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "processes": ready.device.processes,
         "seed": ready.recipe.train.seed,
-        "model": {"name": source.name, "path": source.path, "sha256": dict(source.sha256), "licence": source.licence},
+        "model": {
+            "name": source.name,
+            "path": source.path,
+            "sha256": dict(source.sha256),
+            "licence": source.licence,
+            "library": source.library,
+            "architecture": source.architecture,
+            "weights": source.weights,
+        },
         "data": {"sha256": dict(dataset.summary.sha256), "summary": asdict(dataset.summary)},
         "labels": list(dataset.labels),
         "multi_label": dataset.multi_label,
         "split": {name: _membership(getattr(dataset, name)) for name in ("train", "validation", "test")},
         "origins": dict(ready.origins),
-        "cut": {
-            "max_length": getattr(ready.recipe.task, "max_length", None),
-            "share": float((ready.lengths > getattr(ready.recipe.task, "max_length", 0)).mean()),
-        },
+        **_cut(ready),
     }
+
+
+def _cut(ready: Ready) -> dict[str, Any]:
+    """How many texts are longer than what is read of them; nothing for pictures."""
+    limit = getattr(ready.recipe.task, "max_length", None)
+    return {} if limit is None else {"cut": {"max_length": limit, "share": float((ready.lengths > limit).mean())}}
 
 
 def check_same(folder: Path, known: dict[str, Any]) -> None:

@@ -23,7 +23,6 @@ from torch import Tensor
 
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run import finish
-from tunesmith.run.delivered import load_delivered
 from tunesmith.run.setup import Learning, Ready, set_up, settled, start_learning
 from tunesmith.train import randomness
 from tunesmith.train.optimizer import Rates, make_optimizer
@@ -77,13 +76,16 @@ def check(recipe: Recipe) -> Preflight:
 
 def examine(ready: Ready, learning: Learning, work: Path) -> Preflight:
     """Try a fresh run's model on the first examples of its first batch; what is written goes to `work`."""
-    chosen = [int(i) for i in learning.batches.indices(1)[:EXAMPLES]]
-    whole = ready.device.move(learning.batches.collate(chosen, list(range(len(chosen)))))
+    batches = learning.batches
+    first = [int(i) for step in (1, 2) for i in batches.indices(step)]  # the first alone may be the short one
+    chosen = first[: min(EXAMPLES, batches.batch_size)]
+    whole = ready.device.move(batches.collate(chosen, list(range(len(chosen))), 0))
     with _untouched(ready, learning), torch.random.fork_rng(devices=[]):
         checks = [_head(ready, learning, whole), _micro_batches(ready, learning, whole)]
         moves, seconds = _moves(ready, learning, whole)
         read = _same_after_reading(ready, learning, whole, work / "preflight")
-        checks += [moves, read, _cut(ready), _time(learning, seconds)]
+        cut = [_cut(ready)] if ready.recipe.task.kind == "texts" else []
+        checks += [moves, read, *cut, _time(learning, seconds)]
     return Preflight(tuple(checks))
 
 
@@ -104,15 +106,24 @@ def _untouched(ready: Ready, learning: Learning) -> Iterator[None]:
 
 def _head(ready: Ready, learning: Learning, whole: Batch) -> Check:
     logits = ready.recipe.task.predict(learning.model.eval(), whole)
-    names = dict(ready.pretrained.model.config.id2label)  # type: ignore[union-attr,arg-type]
     wanted = dict(enumerate(ready.dataset.labels))
+    config: Any = getattr(ready.pretrained.model, "config", None)
+    spec: Any = getattr(ready.pretrained.model, "spec", None)
+    # libraries other than transformers keep no names in the model; detectors of theirs have ours
+    names = dict(getattr(config, "id2label", None) or (wanted if spec is None else dict(enumerate(spec.labels))))
+    if not ready.recipe.task.calibrated:
+        told = "agree" if names == wanted else f"differ: {names} against {wanted}"
+        return Check("classes", names == wanted, f"{len(names)} for {len(wanted)} labels, names {told}")
     same = names == wanted and logits.shape[1] == len(wanted)
     return Check("head and label map", same, f"{logits.shape[1]} outputs for {len(wanted)} labels, names "
                  + ("agree" if names == wanted else f"differ: {names} against {wanted}"))  # fmt: skip
 
 
-def _gradient(ready: Ready, learning: Learning, batches: list[Batch]) -> list[Tensor]:
+def _gradient(ready: Ready, learning: Learning, batches: list[Batch], *, own_statistics: bool = True) -> list[Tensor]:
+    """own_statistics: False takes BatchNorm's running statistics, which no batch moves."""
     ready.recipe.method.training_mode(learning.model)
+    for module in () if own_statistics else _batch_norms(learning.model):
+        module.eval()
     learning.optimizer.zero_grad(set_to_none=True)
     count = 0.0
     for batch in batches:
@@ -120,7 +131,8 @@ def _gradient(ready: Ready, learning: Learning, batches: list[Batch]) -> list[Te
         loss = ready.recipe.task.loss(learning.model, batch)
         loss.total.backward()
         count += loss.count
-    return [torch.zeros_like(t) if t.grad is None else t.grad / count for t in learning.learned.values()]
+    weights = [t for t in learning.learned.values() if isinstance(t, torch.nn.Parameter)]
+    return [torch.zeros_like(t) if t.grad is None else t.grad / count for t in weights]
 
 
 def _micro_batches(ready: Ready, learning: Learning, whole: Batch) -> Check:
@@ -128,11 +140,19 @@ def _micro_batches(ready: Ready, learning: Learning, whole: Batch) -> Check:
         return Check("micro-batches", True, "one example cannot be cut")
     cut = len(whole) // 3 or 1
     parts = [_slice(whole, 0, cut), _slice(whole, cut, len(whole))]
-    one, two = _gradient(ready, learning, [whole]), _gradient(ready, learning, parts)
+    one = _gradient(ready, learning, [whole], own_statistics=False)
+    two = _gradient(ready, learning, parts, own_statistics=False)
     size = torch.stack([g.norm() for g in one]).norm()
     apart = torch.stack([(a - b).norm() for a, b in zip(one, two, strict=True)]).norm() / size.clamp_min(1e-12)
     told = f"{cut} + {len(whole) - cut} examples against {len(whole)}: gradients {apart:.1e} apart (relative)"
+    ready.recipe.method.training_mode(learning.model)
+    if any(module.training for module in _batch_norms(learning.model)):
+        told += "; BatchNorm learns here and takes its statistics from each micro-batch by itself"
     return Check("micro-batches", bool(apart < GRADIENT_TOLERANCE) and bool(size > 0), told)
+
+
+def _batch_norms(model: torch.nn.Module) -> list[torch.nn.Module]:
+    return [module for module in model.modules() if getattr(module, "running_mean", None) is not None]
 
 
 def _slice(batch: Batch, start: int, end: int) -> Batch:
@@ -148,7 +168,8 @@ def _moves(ready: Ready, learning: Learning, whole: Batch) -> tuple[Check, float
     before, kept = _prints(frozen), {n: t.detach().clone() for n, t in learned.items()}
     optimizer = make_optimizer(learned, ready.pretrained.anatomy, Rates(1e-3, 1e-3, 0.0, 1.0))
     started = time.perf_counter()
-    for step in (1, 2):
+    first = method.whole_from(learning.plan.steps)
+    for step in (first, first + 1):
         _gradient(ready, learning, [whole])
         method.after_backward(model, step, learning.plan.steps)
         optimizer.step()
@@ -183,9 +204,9 @@ def _same_after_reading(ready: Ready, learning: Learning, whole: Batch, place: P
 
 
 def _apart(ready: Ready, learning: Learning, whole: Batch, place: Path) -> float:
-    live = ready.recipe.task.predict(learning.model, whole)
+    live = ready.recipe.task.predict(finish.final_model(ready, learning), whole)
     finish.deliver(ready, learning, place)
-    plain, _ = load_delivered(place)
+    plain, _ = ready.recipe.task.read(place)
     read: Any = ready.recipe.task.predict(ready.device.place(plain), whole)
     return float(abs(live - read).max() / max(1.0, abs(live).max()))
 

@@ -16,10 +16,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tunesmith.errors import DiskError
-from tunesmith.run.report_parts import answers, calibration, origins, training, words
-from tunesmith.run.report_parts.facts import Facts, read_facts
+from tunesmith.run.report_parts import answers, calibration, detection, origins, pictures, training, words
+from tunesmith.run.report_parts.facts import Facts, name_of, read_facts
 
-BARS = ("accuracy", "micro_f1", "macro_f1", "subset_accuracy", "mcc", "auroc")
+BARS = ("accuracy", "micro_f1", "macro_f1", "subset_accuracy", "mcc", "auroc", "ap", "ap50", "ap75")
 """Scores between 0 and 1 where higher is better: drawn as bars, the main score first."""
 
 
@@ -52,7 +52,8 @@ def render(facts: Facts) -> str:
     page.filters |= {f.__name__: f for f in (words.score, words.signed, words.span, words.count, words.large)}
     page.filters |= {f.__name__: f for f in (words.seconds, words.mebibytes, words.share, words.name, words.chance)}
     page.filters |= {"cut": words.shown, "brief": words.brief, "ending": words.ending}
-    style = Markup((here / "report.css").read_text(encoding="utf-8"))
+    sheets = ("report.css", *(("report_pictures.css",) if facts.noun == "picture" else ()))
+    style = Markup("".join((here / sheet).read_text(encoding="utf-8") for sheet in sheets))
     return page.get_template("report.html.j2").render(style=style, **context(facts))
 
 
@@ -71,7 +72,9 @@ def context(facts: Facts) -> dict[str, Any]:
         "curves": training.curves(facts),
         "confusions": answers.confusions(facts),
         "classes": answers.classes(facts),
-        "mistakes": answers.mistakes(facts),
+        "mistakes": answers.mistakes(facts) if facts.noun == "text" else pictures.mistakes(facts),
+        "samples": pictures.samples(facts),
+        "detection": detection.detection(facts),
         "calibration": calibration.calibration(facts),
         "forgotten": _forgotten(scores.get("old_tasks") or {}),
         "data": origins.data(facts),
@@ -87,11 +90,7 @@ def _visible(value: Any) -> Any:
 
 def _about(facts: Facts) -> list[tuple[str, str]]:
     """Task, method and model of the run."""
-    named = []
-    for key in ("task", "method"):
-        value = facts.recipe.get(key)
-        value = value.get("name", "") if isinstance(value, Mapping) else value
-        named.append((key, str(value or "").replace("_", " ")))
+    named = [(key, name_of(facts.recipe.get(key)).replace("_", " ")) for key in ("task", "method")]
     return [(key, value) for key, value in (*named, ("model", facts.model_name)) if value]
 
 
@@ -127,7 +126,7 @@ def _bars(scores: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _others(scores: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The remaining scores, those of single classes aside: they stand in the table of classes."""
-    return [_compared(scores, m) for m in scores["after"] if m not in BARS and not m.startswith("f1/")]
+    return [_compared(scores, m) for m in scores["after"] if m not in BARS and not m.startswith(words.BY_CLASS)]
 
 
 def _forgotten(old_tasks: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -146,15 +145,14 @@ def _forgotten(old_tasks: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _compared(scores: Mapping[str, Any], metric: str) -> dict[str, Any]:
-    before, after = scores.get("before", {}).get(metric), scores["after"].get(metric)
+    before, after = (words.measured(metric, scores.get(when, {}).get(metric)) for when in ("before", "after"))
     intervals = scores.get("intervals", {})
-    both = isinstance(before, int | float) and isinstance(after, int | float)
     return {
         "name": words.name(metric),
         "means": words.NAMES.get(metric, ("", ""))[1],
         "before": before,
         "after": after,
-        "change": after - before if both else None,
+        "change": None if before is None or after is None else after - before,
         "before_ends": intervals.get("before", {}).get(metric),
         "after_ends": intervals.get("after", {}).get(metric),
     }

@@ -16,20 +16,23 @@ from torch import Tensor, nn
 from tunesmith.data.batches import TrainBatches
 from tunesmith.data.encoded import encode_to_disk
 from tunesmith.data.load import load
+from tunesmith.data.load_boxes import load_boxes
+from tunesmith.data.options import DataOptions
+from tunesmith.data.prefetch import Prefetched
+from tunesmith.data.stored import keep_pictures
 from tunesmith.errors import DataError
-from tunesmith.evaluate.evaluate import Part
-from tunesmith.models.lengths import position_limit, token_lengths
-from tunesmith.models.source import locate
+from tunesmith.evaluate.evaluate import Encodings, Part
 from tunesmith.recipe import defaults
 from tunesmith.recipe.recipe import Recipe
+from tunesmith.tasks.base import Task
 from tunesmith.train import randomness
 from tunesmith.train.device import Device, fast_at_bfloat16
 from tunesmith.train.loop import Plan
 from tunesmith.train.memory import keep_freed_memory
 from tunesmith.train.optimizer import Rates, make_optimizer
-from tunesmith.types import Batch, Dataset, Example, Pretrained
+from tunesmith.types import Batch, Dataset, Example, Examples, Pretrained
 
-LOOKED_AT = 2_000  # training texts whose tokens are counted for max_length
+LOOKED_AT = 2_000  # training examples whose size is looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class Ready:
     pretrained: Pretrained
     device: Device
     lengths: np.ndarray
-    """Tokens of (a sample of) the training texts before any cut."""
+    """Tokens (or patches) of (a sample of) the training examples before any cut."""
     longest_input: int | None
     """The most tokens that model and method take; None where nothing limits them."""
 
@@ -55,7 +58,7 @@ class Learning:
     model: nn.Module
     learned: Mapping[str, Tensor]
     optimizer: torch.optim.AdamW
-    batches: TrainBatches
+    batches: TrainBatches | Prefetched
     plan: Plan
 
 
@@ -69,31 +72,46 @@ def set_up(recipe: Recipe, work: Path) -> Iterator[str | Ready]:
     device = Device()
     place = work / f"process-{device.rank}"
     yield "reading the data"
-    dataset = load(recipe.data, place, inputs=task.text_columns)
+    dataset = read_data(task, recipe.data, place)
     if not len(dataset.train):
         raise DataError("no example is left to train on: lower data.split.validation and data.split.test.")
     yield "reading the model"
-    source = locate(recipe.model.name, recipe.model.revision)
+    given = recipe.model
+    source = task.find_model(given.name, revision=given.revision, weights=given.weights, pretrained=given.pretrained)
     pretrained = task.load(source, dataset.labels, multi_label=dataset.multi_label, seed=recipe.train.seed)
-    facts, lengths = _facts(pretrained, dataset)
+    facts, lengths = _facts(task, pretrained, dataset)
     recipe, origins = defaults.resolve(recipe, facts)
     task = recipe.task
     device.place(pretrained.model)
-    yield "turning texts into tokens"
+    yield "turning texts into tokens" if task.kind == "texts" else "reading and resizing the pictures"
     names = ("train", "validation", "test")
     whole = {name: getattr(dataset, name) for name in names}
     parts = {
-        name: encoded_part(task, whole[name], dataset.labels, pretrained.processor, place / f"{name}.arrow")
-        for name in names
+        name: encoded_part(task, whole[name], dataset.labels, pretrained.processor, place / name) for name in names
     }
     limit = facts.model_max_length
     room = None if limit is None else limit - recipe.method.added_tokens()
     yield Ready(recipe, origins, dataset, parts, pretrained, device, lengths, room)
 
 
-def encoded_part(task: Any, examples: Any, labels: Sequence[str], processor: Any, path: Path) -> Part:
-    """One part of the data as token ids on disk and targets."""
-    encoded = encode_to_disk(examples, lambda rows: task.encode(rows, processor), path)
+def read_data(task: Task, options: DataOptions, folder: Path) -> Dataset:
+    """The person's data, as this kind of task reads them."""
+    if task.kind == "boxes":
+        return load_boxes(options, folder)
+    return load(options, folder, inputs=task.input_columns, kind=task.kind)
+
+
+def encoded_part(task: Task, examples: Examples, labels: Sequence[str], processor: Any, path: Path) -> Part:
+    """One part of the data, encoded once and kept on disk, and its targets."""
+
+    def encode(rows: Sequence[Example]) -> list[Any]:
+        return task.encode(rows, processor)
+
+    encoded: Encodings = (
+        encode_to_disk(examples, encode, path.with_suffix(".arrow"))
+        if task.kind == "texts"
+        else keep_pictures(examples, encode, path.with_suffix(".pictures"))
+    )
     return Part(encoded, task.targets(examples, labels), tuple(labels))
 
 
@@ -116,22 +134,7 @@ def start_learning(ready: Ready) -> Learning:
     anatomy = ready.pretrained.anatomy
     rates = Rates(_number(train.learning_rate), _number(train.head_learning_rate), _number(train.weight_decay),
                   train.layer_decay)  # fmt: skip
-    part, processor, task = ready.parts["train"], ready.pretrained.processor, recipe.task
-
-    def collate(indices: Sequence[int], positions: Sequence[int]) -> Batch:
-        rows = [part.encoded[i] for i in indices]
-        return task.collate(rows, part.targets[list(indices)], processor, positions=positions)
-
-    batches = TrainBatches(
-        part.encoded.lengths,
-        collate,
-        batch_size=int(_number(train.batch_size)),
-        micro_batch_size=int(_number(train.micro_batch_size)),
-        seed=train.seed,
-        rank=ready.device.rank,
-        processes=ready.device.processes,
-    )
-    steps = train.steps or max(1, math.ceil(_number(train.epochs) * batches.steps_per_epoch))
+    batches, steps = make_batches(ready, ready.parts["train"])
     plan = Plan(
         steps=steps,
         seed=train.seed,
@@ -139,9 +142,51 @@ def start_learning(ready: Ready) -> Learning:
         warmup=train.warmup,
         max_gradient_norm=train.max_gradient_norm,
         evaluate_every=int(_number(train.evaluate_every)),
-        main_score=task.main_score(multi_label=ready.dataset.multi_label),
+        main_score=recipe.task.main_score(multi_label=ready.dataset.multi_label),
     )
     return Learning(model, learned, make_optimizer(learned, anatomy, rates), batches, plan)
+
+
+def make_batches(ready: Ready, part: Part) -> tuple[TrainBatches | Prefetched, int]:
+    """The batches that train on `part`, and how many steps the recipe makes of them."""
+    train = ready.recipe.train
+    batches = TrainBatches(
+        part.encoded.lengths,
+        _Collate(ready.recipe.task, part, ready.pretrained.processor, train.seed),
+        batch_size=int(_number(train.batch_size)),
+        micro_batch_size=int(_number(train.micro_batch_size)),
+        seed=train.seed,
+        rank=ready.device.rank,
+        processes=ready.device.processes,
+    )
+    steps = train.steps or max(1, math.ceil(_number(train.epochs) * batches.steps_per_epoch))
+    workers = int(_number(train.workers))
+    return Prefetched(batches, steps, workers) if workers else batches, steps
+
+
+class _Collate:
+    """Examples by number to a batch; what augmentation draws follows from (seed, epoch, example)."""
+
+    def __init__(self, task: Task, part: Part, processor: Any, seed: int) -> None:
+        self.task, self.part, self.processor, self.seed = task, part, processor, seed
+
+    def __call__(self, indices: Sequence[int], positions: Sequence[int], epoch: int) -> Batch:
+        encoded, targets = self.part.encoded, self.part.targets
+        draws, partners = None, None
+        if self.task.kind != "texts":
+            draws = [randomness.counter_seed(self.seed, "augment", epoch, i) for i in indices]
+        if self.task.partners and draws is not None:
+            chosen = [[randomness.counter_seed(draw, "partner", n) % len(encoded) for n in range(self.task.partners)]
+                      for draw in draws]  # fmt: skip
+            partners = [[(encoded[i], targets[i]) for i in some] for some in chosen]
+        return self.task.collate(
+            [encoded[i] for i in indices],
+            targets[list(indices)],
+            self.processor,
+            positions=positions,
+            draws=draws,
+            partners=partners,
+        )
 
 
 def absolute(recipe: Recipe) -> Recipe:
@@ -151,7 +196,7 @@ def absolute(recipe: Recipe) -> Recipe:
     return recipe.model_copy(
         update={
             "data": data.model_copy(update=paths),
-            "model": model.model_copy(update={"name": _absolute(model.name)}),
+            "model": model.model_copy(update={"name": _absolute(model.name), "weights": _absolute(model.weights)}),
         }
     )
 
@@ -161,22 +206,20 @@ def _absolute(name: str | None) -> str | None:
     return os.path.abspath(name) if name is not None and (glob or os.path.exists(name)) else name
 
 
-def _facts(pretrained: Pretrained, dataset: Dataset) -> tuple[defaults.Facts, np.ndarray]:
-    count, limit = token_lengths(pretrained.source)
-    places = position_limit(pretrained.model)
-    limits = [n for n in (limit, places) if n is not None]
-    rows: list[Example] = [dataset.train[i] for i in range(0, len(dataset.train), 1 + len(dataset.train) // LOOKED_AT)]
-    second = [str(e.inputs.get("text_pair", "")) for e in rows] if any("text_pair" in e.inputs for e in rows) else None
-    lengths = np.array(count([str(e.inputs["text"]) for e in rows], second))
+def _facts(task: Task, pretrained: Pretrained, dataset: Dataset) -> tuple[defaults.Facts, np.ndarray]:
+    rows = [dataset.train[i] for i in range(0, len(dataset.train), 1 + len(dataset.train) // LOOKED_AT)]
+    lengths = task.lengths(rows, pretrained)
     middle, long, longest = (int(np.percentile(lengths, q)) for q in (50, 90, 99))
     facts = defaults.Facts(
         train_examples=len(dataset.train),
         class_counts=dataset.summary.class_counts["train"],
         lengths=(middle, long, longest),
-        model_max_length=min(limits) if limits else None,
+        model_max_length=task.longest_input(pretrained),
         hidden_size=pretrained.anatomy.hidden_size,
         fast_bfloat16=fast_at_bfloat16(),
         threads=torch.get_num_threads(),
+        accelerator=torch.accelerator.is_available(),
+        cores=os.cpu_count() or 1,
     )
     return facts, lengths
 

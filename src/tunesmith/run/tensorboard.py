@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any
 
 from tunesmith.errors import RecipeError
-from tunesmith.types import Evaluated, Step
+from tunesmith.events import Evaluated, Step
 
 
 class Board:

@@ -2,33 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from tunesmith.plugin import Plugin, Registry
-from tunesmith.types import Batch, Example, Examples, Loss, MainScore, ModelSource, Prediction, Pretrained
+from tunesmith.types import Batch, Example, Examples, Interval, Loss, MainScore, ModelSource, Prediction, Pretrained
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     from torch import nn
 
 Encoded = Mapping[str, "Sequence[int] | np.ndarray"]
-"""One example as the processor sees it: `input_ids`, perhaps `token_type_ids`, each over its tokens."""
+"""One example as the processor sees it: `input_ids`, perhaps `token_type_ids`, each over its tokens; or `picture`,
+uint8 [height, width, 3]."""
+
+Kind = Literal["texts", "images", "boxes"]
+"""What data holds: texts with labels, pictures with labels, or pictures with boxes."""
 
 
 class Task(Plugin):
     """Base of all tasks."""
 
-    text_columns: ClassVar[tuple[str, ...]] = ()
+    kind: ClassVar[Kind] = "texts"
+    """What its data holds; decides how data is read and kept."""
+    input_columns: ClassVar[tuple[str, ...]] = ()
     """Inputs that the data must (first) and may (others) bring, by the names used in `Example.inputs`."""
+
+    calibrated: ClassVar[bool] = True
+    """Whether raw scores are logits of classes, which get a temperature (several labels: thresholds) on validation."""
+    delivers_whole: ClassVar[bool] = False
+    """Whether what is scored and delivered is a whole model, adapters merged, with the adapter beside it."""
+    batch_sizes: ClassVar[tuple[int, int]] = (16, 32)
+    """Examples an update by default: for small data (below 5,000 training examples), and for larger."""
+    seen: ClassVar[int] = 3_500
+    """Examples that a run sees by default, over all passes."""
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the same example gives the same tensors every time, so that features of it may be kept."""
+        return False
+
+    @property
+    def partners(self) -> int:
+        """Other training examples that go into one when it is augmented (mixup takes one); 0 for none."""
+        return 0
 
     def main_score(self, *, multi_label: bool) -> MainScore:
         """Name and direction of the score that picks the best checkpoint."""
         raise NotImplementedError
 
+    def find_model(self, name: str, *, revision: str | None, weights: str | None, pretrained: bool) -> ModelSource:
+        """The model a person named. weights: a file of its own; pretrained: False to draw every weight.
+        ModelError where it is not there, or where the task has no use for a setting."""
+        raise NotImplementedError
+
     def load(self, source: ModelSource, labels: Sequence[str], *, multi_label: bool, seed: int) -> Pretrained:
         """The pretrained model with a head for `labels`; new weights are drawn from `seed`. ModelError if it can't."""
         raise NotImplementedError
+
+    def settle(self, examples: int, *, only_head: bool) -> dict[str, tuple[Any, str]]:
+        """Options that are `auto` and follow from the number of training examples, and from whether the method leaves
+        all but the head as it is: value and origin of each."""
+        return {}
 
     def start(self, pretrained: Pretrained, part: Any) -> dict[str, tuple[Any, str]]:
         """Settle what only the data can, and give new weights a better start than chance, in place. `part`: the encoded
@@ -36,14 +73,41 @@ class Task(Plugin):
         same again when those options are given. Default: nothing."""
         return {}
 
+    def write_companions(self, pretrained: Pretrained, folder: Path) -> None:
+        """Write what a plain program needs beside the weights that the method wrote: configuration, processor."""
+        raise NotImplementedError
+
+    def read(self, folder: Path) -> tuple[nn.Module, Any]:
+        """A delivered model in evaluation mode and its processor, read as a plain program would."""
+        raise NotImplementedError
+
+    def lengths(self, examples: Sequence[Example], pretrained: Pretrained) -> np.ndarray:
+        """Size of each example before any cut, int [examples]: tokens of a text, 16 x 16 patches of a picture."""
+        raise NotImplementedError
+
+    def longest_input(self, pretrained: Pretrained) -> int | None:
+        """The most tokens that the model takes; None where nothing limits them."""
+        return None
+
     def encode(self, examples: Sequence[Example], processor: Any) -> list[Encoded]:
-        """Token ids of each example, cut to `max_length`, without padding."""
+        """Token ids of each example, cut to `max_length`, without padding; or its picture, resized but not cropped."""
         raise NotImplementedError
 
     def collate(
-        self, encoded: Sequence[Encoded], labels: Any, processor: Any, *, positions: Sequence[int] | None = None
+        self,
+        encoded: Sequence[Encoded],
+        labels: Any,
+        processor: Any,
+        *,
+        positions: Sequence[int] | None = None,
+        draws: Sequence[int] | None = None,
+        partners: Sequence[Sequence[tuple[Encoded, Any]]] | None = None,
     ) -> Batch:
-        """Pad and stack. `labels`: int array [examples], 0/1 array [examples, classes], or None."""
+        """Pad and stack. `labels`: int array [examples], 0/1 array [examples, classes], or None.
+
+        draws: a seed an example, from which its augmentation follows; None: no augmentation. partners: for each
+        example `self.partners` others with their labels.
+        """
         raise NotImplementedError
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
@@ -62,11 +126,41 @@ class Task(Plugin):
         """Class indices [examples] int64, or 0/1 [examples, classes] for multi-label."""
         raise NotImplementedError
 
+    def joined(self, targets: Sequence[np.ndarray]) -> np.ndarray:
+        """Targets of several lists of examples as those of one."""
+        import numpy as np
+
+        return np.concatenate(targets)
+
     def score(
         self, logits: np.ndarray, targets: np.ndarray, labels: Sequence[str], thresholds: Any = None
     ) -> dict[str, float]:
         """All scores of the task, the main one among them."""
         raise NotImplementedError
+
+    def intervals(
+        self,
+        before: np.ndarray | None,
+        after: np.ndarray,
+        targets: np.ndarray,
+        labels: Sequence[str],
+        thresholds: np.ndarray | None,
+        *,
+        seed: int,
+    ) -> tuple[Interval | None, Interval, Interval | None]:
+        """Intervals of the main score before and after (raw scores of the same examples), and of the difference.
+        Without `before` only the second."""
+        raise NotImplementedError
+
+    def records(
+        self, examples: Examples, logits: np.ndarray, labels: Sequence[str], thresholds: Any, *, multi_label: bool
+    ) -> Iterator[dict[str, Any]]:
+        """What is kept of each scored example: its inputs, the truth, the answer, file and line; JSON can hold it."""
+        raise NotImplementedError
+
+    def details(self, logits: np.ndarray, targets: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
+        """What else a report shows of the fine-tuned model's answers, as JSON can hold it. Default: nothing."""
+        return {}
 
 
 registry: Registry[Task] = Registry("tunesmith.tasks", Task)

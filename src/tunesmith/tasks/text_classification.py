@@ -8,23 +8,36 @@ expected calibration error stand beside it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from tunesmith.tasks import _classification as classification
 from tunesmith.tasks.base import Encoded, Task
-from tunesmith.types import Batch, Example, Examples, Loss, MainScore, ModelSource, Prediction, Pretrained
+from tunesmith.types import (
+    Batch,
+    Example,
+    Examples,
+    Interval,
+    Loss,
+    MainScore,
+    ModelSource,
+    Prediction,
+    Pretrained,
+)
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
-    from torch import Tensor, nn
+    from torch import nn
 
 
 class TextClassification(Task):
     """Options of the task."""
 
-    text_columns: ClassVar[tuple[str, ...]] = ("text", "text_pair")
+    input_columns: ClassVar[tuple[str, ...]] = ("text", "text_pair")
 
     max_length: Annotated[int, Field(ge=4, le=131_072)] | Literal["auto"] = Field(
         "auto", description="tokens kept of each text"
@@ -39,7 +52,47 @@ class TextClassification(Task):
 
     def main_score(self, *, multi_label: bool) -> MainScore:
         """Accuracy, or micro F1 for several labels."""
-        return MainScore("micro_f1" if multi_label else "accuracy", "higher")
+        return classification.main_score(multi_label=multi_label)
+
+    def find_model(self, name: str, *, revision: str | None, weights: str | None, pretrained: bool) -> ModelSource:
+        """A transformers model; it brings its own weights."""
+        from tunesmith.errors import ModelError
+        from tunesmith.models.source import locate
+
+        if weights is not None or not pretrained:
+            key = "model.weights" if weights is not None else "model.pretrained: false"
+            raise ModelError(f"{key} is for models of pictures; a text model starts from the weights in its folder.")
+        return locate(name, revision)
+
+    def write_companions(self, pretrained: Pretrained, folder: Path) -> None:
+        """Configuration (an adapter brings none) and tokenizer."""
+        model: Any = pretrained.model
+        if not (folder / "config.json").exists():
+            model.config.save_pretrained(folder)
+        pretrained.processor.save_pretrained(folder)
+
+    def read(self, folder: Path) -> tuple[nn.Module, Any]:
+        """Through transformers and peft alone."""
+        from tunesmith.models.from_transformers import read_classifier
+
+        return read_classifier(folder)
+
+    def lengths(self, examples: Sequence[Example], pretrained: Pretrained) -> np.ndarray:
+        """Tokens of each text or pair."""
+        import numpy as np
+
+        from tunesmith.models.lengths import token_lengths
+
+        count, _ = token_lengths(pretrained.source)
+        pairs = [str(e.inputs.get("text_pair", "")) for e in examples]
+        return np.array(count([str(e.inputs["text"]) for e in examples], pairs if any(pairs) else None))
+
+    def longest_input(self, pretrained: Pretrained) -> int | None:
+        """What tokenizer and learned positions allow."""
+        from tunesmith.models.lengths import position_limit, token_lengths
+
+        limits = [token_lengths(pretrained.source)[1], position_limit(pretrained.model)]
+        return min((n for n in limits if n is not None), default=None)
 
     def load(self, source: ModelSource, labels: Sequence[str], *, multi_label: bool, seed: int) -> Pretrained:
         """The pretrained model with a head for these labels."""
@@ -53,6 +106,7 @@ class TextClassification(Task):
 
         from tunesmith.errors import ModelError
         from tunesmith.models import pooling
+        from tunesmith.models.first_token import use_first_token
 
         pooler = pooling.first_token_pooler(pretrained)
         config: Any = pretrained.model.config
@@ -79,6 +133,7 @@ class TextClassification(Task):
             if pooler is None:
                 raise ModelError("task.pooling: fitted needs a model with a pooler of its own (BERT); use auto.")
             pooling.start_pooler(pretrained, pooler, texts)
+        use_first_token(pretrained.model, pretrained.anatomy.blocks[-1])
         return {"pooling": (found, origin)} if origin else {}
 
     def encode(self, examples: Sequence[Example], processor: Any) -> list[Encoded]:
@@ -92,9 +147,16 @@ class TextClassification(Task):
         return [{k: encoded[k][i] for k in keys} for i in range(len(examples))]
 
     def collate(
-        self, encoded: Sequence[Encoded], labels: Any, processor: Any, *, positions: Sequence[int] | None = None
+        self,
+        encoded: Sequence[Encoded],
+        labels: Any,
+        processor: Any,
+        *,
+        positions: Sequence[int] | None = None,
+        draws: Sequence[int] | None = None,
+        partners: Sequence[Sequence[tuple[Encoded, Any]]] | None = None,
     ) -> Batch:
-        """Pad on the right to the longest."""
+        """Pad on the right to the longest; texts are not augmented."""
         import numpy as np
         import torch
 
@@ -114,20 +176,11 @@ class TextClassification(Task):
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
         """Cross-entropy summed over examples (binary, over examples and classes, for multi-label), and the count."""
-        import torch.nn.functional as functional
-
         assert batch.labels is not None
         logits = model(**batch.inputs).logits.float()
-        weights = _weights(self.class_weights, model, logits)
-        if batch.labels.dim() == 2:
-            target = batch.labels * (1 - self.label_smoothing) + 0.5 * self.label_smoothing
-            total = functional.binary_cross_entropy_with_logits(logits, target, weights, reduction="sum")
-            return Loss(total / logits.shape[1], float(len(batch)))
-        total = functional.cross_entropy(
-            logits, batch.labels, weights, reduction="sum", label_smoothing=self.label_smoothing
-        )
-        count = float(len(batch)) if weights is None else float(weights[batch.labels].sum())
-        return Loss(total, count)
+        names: dict[int, str] = model.config.id2label  # type: ignore[union-attr,assignment]
+        weights = classification.weights_of(self.class_weights, names, logits)
+        return classification.loss(logits, batch.labels, weights=weights, label_smoothing=self.label_smoothing)
 
     def predict(self, model: nn.Module, batch: Batch) -> np.ndarray:
         """Logits [examples, classes], float32."""
@@ -139,43 +192,33 @@ class TextClassification(Task):
 
     def predictions(self, logits: np.ndarray, labels: Sequence[str], thresholds: Any = None) -> list[Prediction]:
         """The best class of each row, or with `thresholds` (logits, one a class) every class above its own."""
-        if thresholds is None:
-            return [Prediction(row, labels[int(row.argmax())]) for row in logits]
-        chosen = logits > thresholds
-        return [
-            Prediction(row, tuple(label for label, yes in zip(labels, on, strict=True) if yes))
-            for row, on in zip(logits, chosen, strict=True)
-        ]
+        return classification.predictions(logits, labels, thresholds)
 
     def targets(self, examples: Examples, labels: Sequence[str]) -> np.ndarray:
         """Class indices [examples], or 0/1 [examples, classes] where labels are tuples."""
-        import numpy as np
-
-        index = {label: i for i, label in enumerate(labels)}
-        given = [e.label for e in examples]
-        if given and not isinstance(given[0], str):
-            table = np.zeros((len(given), len(labels)), dtype=np.float32)
-            for row, names in enumerate(given):
-                table[row, [index[n] for n in names or ()]] = 1.0
-            return table
-        return np.array([index[str(label)] for label in given], dtype=np.int64)
+        return classification.targets(examples, labels)
 
     def score(
         self, logits: np.ndarray, targets: np.ndarray, labels: Sequence[str], thresholds: Any = None
     ) -> dict[str, float]:
         """Every score of the task; `thresholds` as in `predictions`."""
-        from tunesmith.metrics import classification
+        return classification.score(logits, targets, labels, thresholds)
 
-        if targets.ndim == 2:
-            return classification.multi_label(logits, targets, labels, thresholds)
-        return classification.single_label(logits, targets, labels)
+    def intervals(
+        self,
+        before: np.ndarray | None,
+        after: np.ndarray,
+        targets: np.ndarray,
+        labels: Sequence[str],
+        thresholds: np.ndarray | None,
+        *,
+        seed: int,
+    ) -> tuple[Interval | None, Interval, Interval | None]:
+        """Bootstrap over examples, of accuracy or micro F1."""
+        return classification.intervals(before, after, targets, labels, thresholds, seed=seed)
 
-
-def _weights(chosen: Any, model: nn.Module, logits: Tensor) -> Tensor | None:
-    """Class weights in the order of the model's labels; None for no weights."""
-    import torch
-
-    if not isinstance(chosen, dict):
-        return None
-    names: dict[int, str] = model.config.id2label  # type: ignore[union-attr,assignment]
-    return torch.tensor([float(chosen.get(names[i], 1.0)) for i in range(logits.shape[1])], device=logits.device)
+    def records(
+        self, examples: Examples, logits: np.ndarray, labels: Sequence[str], thresholds: Any, *, multi_label: bool
+    ) -> Iterator[dict[str, Any]]:
+        """Label, answer and probabilities beside the inputs."""
+        return classification.records(examples, logits, labels, thresholds, multi_label=multi_label)

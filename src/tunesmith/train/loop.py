@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from tunesmith.errors import NotFiniteError
+from tunesmith.events import Evaluated, Step
 from tunesmith.train import randomness
 from tunesmith.train.device import Device
 from tunesmith.train.schedule import Schedule, rate_factor
-from tunesmith.types import Batch, Evaluated, Loss, MainScore, Step
+from tunesmith.types import Batch, Loss, MainScore
 
 
 class Learner(Protocol):

@@ -71,6 +71,7 @@ def restore_optimizer(
         for key in ("step", "exp_avg", "exp_avg_sq"):
             if f"{name}/{key}" in saved:
                 value = saved[f"{name}/{key}"].clone()
-                keys[key] = value if key == "step" else value.to(tensor.device)
+                # in the tensor's own layout: the fused update walks through memory, not through indices
+                keys[key] = value if key == "step" else torch.empty_like(tensor, dtype=value.dtype).copy_(value)
         if keys:
             optimizer.state[tensor] = keys

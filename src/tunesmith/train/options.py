@@ -33,6 +33,9 @@ class TrainOptions(Options):
     warmup: float = Field(0.06, ge=0, lt=1, description="share of all steps with a rising rate")
     max_gradient_norm: float = Field(1.0, ge=0, description="gradients are scaled down to this norm; 0: never")
     layer_decay: float = Field(1.0, gt=0, le=1, description="rate of a block is this times the rate of the one above")
+    average: float = Field(
+        0.0, ge=0, lt=1, description="decay of the running average of weights that is delivered, such as 0.99; 0: none"
+    )
     evaluate_every: Annotated[int, Field(gt=0)] | Auto = Field(
         "auto", description="steps between evaluations; auto: once an epoch"
     )
@@ -42,6 +45,9 @@ class TrainOptions(Options):
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="arithmetic; auto: by the processor")
     threads: Annotated[int, Field(gt=0, le=1024)] | Auto = Field(
         "auto", description="CPU threads; recorded, since they change the bits"
+    )
+    workers: Annotated[int, Field(ge=0, le=256)] | Auto = Field(
+        "auto", description="processes that make batches ahead; auto: 0 on a CPU. Changes no bit"
     )
     seed: int = Field(0, ge=0, lt=2**31, description="of new weights, order of data, and dropout")
     tensorboard: bool = Field(False, description="also write TensorBoard logs into the run folder")

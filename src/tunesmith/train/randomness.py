@@ -43,6 +43,16 @@ def begin(seed: int, step: int, positions: Sequence[int]) -> None:
     torch.manual_seed(counter_seed(seed, "torch", step, positions[0] if positions else 0))
 
 
+def draws_for(place: int, *what: int | str) -> torch.Generator:
+    """A generator for whatever else is drawn for the example at index `place` of the current forward pass.
+
+    It follows from (seed, step, place of the example in the whole batch, `what`) alone, so that the example draws the
+    same in any micro-batch.
+    """
+    seed, step, positions = _clock.get("now", (0, 0, ()))
+    return generator(seed, step, positions[place] if place < len(positions) else place, *what)
+
+
 class Dropout(nn.Module):
     """nn.Dropout whose mask follows from the counter. `p`: share of values set to 0; `number`: the layer's own."""
 

@@ -81,16 +81,24 @@ def mistakes(facts: Facts) -> list[dict[str, Any]]:
     answers = facts.after
     if answers is None:
         return []
-    wrong = np.flatnonzero(~answers.right)
-    if answers.truth.ndim == 2:
-        weight = np.abs(answers.probabilities - answers.truth).max(axis=1)
+    places = surest_mistakes(answers.truth, answers.said, answers.probabilities)
+    return [told(answers, place, facts.labels) for place in places]
+
+
+def surest_mistakes(truth: np.ndarray, said: np.ndarray, probabilities: np.ndarray) -> list[int]:
+    """Places of the wrong answers of which the model was most sure, surest first; at most `MISTAKES`."""
+    if truth.ndim == 2:
+        wrong = np.flatnonzero((truth != said).any(axis=1))
+        weight = np.abs(probabilities - truth).max(axis=1)
     else:
-        weight = answers.probabilities[np.arange(len(answers.said)), answers.said]
-    worst = wrong[np.argsort(-weight[wrong], kind="stable")][:MISTAKES]
-    return [_mistake(answers, int(place), facts.labels) for place in worst]
+        wrong = np.flatnonzero(truth != said)
+        weight = probabilities[np.arange(len(said)), said]
+    order: list[int] = wrong[np.argsort(-weight[wrong], kind="stable")][:MISTAKES].tolist()
+    return order
 
 
-def _mistake(answers: Answers, place: int, labels: list[str]) -> dict[str, Any]:
+def told(answers: Answers, place: int, labels: list[str]) -> dict[str, Any]:
+    """One answer: what was asked, the truth and what the model says with its probabilities, and where it stands."""
     row, chances = answers.rows[place], answers.probabilities[place]
 
     def named(values: np.ndarray) -> list[tuple[str, float]]:
@@ -102,6 +110,7 @@ def _mistake(answers: Answers, place: int, labels: list[str]) -> dict[str, Any]:
         "pair": row.get("text_pair"),
         "truth": named(answers.truth[place]),
         "said": named(answers.said[place]),
+        "right": bool(answers.right[place]),
         "file": row.get("file", ""),
         "line": row.get("line", ""),
     }
@@ -112,7 +121,7 @@ def turned(facts: Facts) -> dict[str, int] | None:
     before, after = facts.before, facts.after
     if before is None or after is None or not np.array_equal(before.truth, after.truth):
         return None
-    if any(a.get("text") != b.get("text") for a, b in zip(before.rows, after.rows, strict=True)):
+    if any(a.get(key) != b.get(key) for a, b in zip(before.rows, after.rows, strict=True) for key in ("text", "image")):
         return None
     return {
         "fixed": int((after.right & ~before.right).sum()),

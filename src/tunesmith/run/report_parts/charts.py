@@ -15,6 +15,8 @@ WIDTH, HEIGHT = 460, 250
 TOP, RIGHT, BOTTOM = 14, 16, 42
 POINTS = 240
 """Most points that a drawn line keeps: two for every three pixels."""
+SIDE, SIDE_LEFT, SIDE_TOP = 300, 62, 10
+"""Of a square over two shares: its side and the room left of and above it, in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,39 @@ def svg(parts: Sequence[Markup], width: float, height: float, label: str) -> Mar
     """The picture around its parts, with the words that a screen reader says instead."""
     return Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
         width, height, escape(shown(label)), Markup("").join(parts)
+    )
+
+
+def square_place(across: float, up: float) -> tuple[float, float]:
+    """Where two shares, 0 to 1, lie in the square."""
+    return SIDE_LEFT + across * SIDE, SIDE_TOP + (1 - up) * SIDE
+
+
+def square_axes() -> list[Markup]:
+    """Grid lines across the square and its ticks on both sides, in quarters."""
+    return [_square_tick(share) for share in (0, 0.25, 0.5, 0.75, 1.0)]
+
+
+def square_titles(across: str, up: str, *, below: float = 34) -> list[Markup]:
+    """What the square shows on its two sides. below: pixels from its foot to the words."""
+    return [
+        Markup('<text class="title" text-anchor="middle" x="{:g}" y="{:g}">{}</text>').format(
+            SIDE_LEFT + SIDE / 2, SIDE_TOP + SIDE + below, across
+        ),
+        Markup('<text class="title" text-anchor="middle" transform="translate(12 {:g}) rotate(-90)">{}</text>').format(
+            SIDE_TOP + SIDE / 2, up
+        ),
+    ]
+
+
+def _square_tick(share: float) -> Markup:
+    x, y = square_place(share, share)
+    return Markup(
+        '<line class="grid" x1="{l}" x2="{r}" y1="{y:g}" y2="{y:g}"/>'
+        '<text class="tick" text-anchor="end" x="{tx}" y="{ty:g}">{share:.0%}</text>'
+        '<text class="tick" text-anchor="middle" x="{x:g}" y="{by}">{share:.0%}</text>'
+    ).format(
+        l=SIDE_LEFT, r=SIDE_LEFT + SIDE, y=y, tx=SIDE_LEFT - 8, ty=y + 4, x=x, by=SIDE_TOP + SIDE + 18, share=share
     )
 
 

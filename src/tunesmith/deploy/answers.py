@@ -1,0 +1,108 @@
+"""A finished run's answers to new data, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tunesmith.data.load import read_unlabelled
+from tunesmith.data.load_boxes import read_boxes
+from tunesmith.data.options import DataOptions
+from tunesmith.deploy.predictor import Predictor
+from tunesmith.errors import DiskError, RecipeError
+from tunesmith.pictures.decode import read_picture
+from tunesmith.pictures.draw import drawn
+from tunesmith.recipe.recipe import Recipe
+from tunesmith.run.folder import open_run
+from tunesmith.tasks.base import Task
+from tunesmith.types import Example, Examples
+
+CHUNK, PICTURES = 2048, 64
+"""Texts, and decoded pictures, held in memory at once."""
+
+
+def read_labelled(run: Path, data: str, work: Path, settings: Sequence[str] = ()) -> Examples:
+    """New data with the truth, read as the run's own were (columns, encoding, bad rows allowed), but for settings such
+    as `data.columns.text=review`. Arrow and quarantine go to `work`."""
+    task, options = _as_in(run, data, settings)
+    if task.kind == "boxes":
+        return read_boxes(data, options, work)
+    return read_unlabelled(data, options, work, task.input_columns, kind=task.kind)
+
+
+def read_new(run: Path, data: str, work: Path, settings: Sequence[str] = ()) -> Examples:
+    """As `read_labelled`, for data whose truth is not known: pictures alone are enough for a detector."""
+    task, options = _as_in(run, data, settings)
+    if task.kind == "texts":
+        return read_unlabelled(data, options, work, task.input_columns, kind=task.kind)
+    if task.kind == "boxes":
+        options = options.model_copy(update={"format": "auto"})
+    return read_unlabelled(data, options, work, ("image",), kind="images")
+
+
+def _as_in(run: Path, data: str, settings: Sequence[str]) -> tuple[Task, DataOptions]:
+    recipe = Recipe.make(open_run(run).recipe).changed(*settings)
+    alone = {"path": data, "validation": None, "test": None, "limit": None}
+    return recipe.task, recipe.data.model_copy(update=alone)
+
+
+def answers(
+    predictor: Predictor, examples: Iterable[Example], drawings: Path | None = None
+) -> Iterator[dict[str, Any]]:
+    """Each example's inputs, its label if it has one, and the answer: the predicted label and the calibrated
+    probability of each class, or the boxes that were found.
+
+    drawings: a folder in which each picture is written with its boxes. RecipeError where the task finds none.
+    """
+    task, labels = predictor.task, predictor.labels
+    if drawings is not None and task.kind != "boxes":
+        raise RecipeError("--drawings is for runs that find boxes in pictures; this one does not.")
+    for chunk in chunks(examples, predictor):
+        logits = predictor.logits(chunk)
+        if task.kind == "boxes":
+            for record in task.records(_Held(chunk), logits, labels, None, multi_label=False):
+                yield record if drawings is None else {**record, "drawn": _draw(record, labels, drawings)}
+            continue
+        found = task.predictions(logits, labels, predictor.thresholds)
+        for example, answer, row in zip(chunk, found, predictor.probabilities(logits), strict=True):
+            known = {} if example.label is None else {"label": example.label}
+            probabilities = {name: round(float(p), 6) for name, p in zip(labels, row, strict=True)}
+            yield {**example.inputs, **known, "predicted": answer.label, "probabilities": probabilities}
+
+
+def chunks(examples: Iterable[Example], predictor: Predictor) -> Iterator[list[Example]]:
+    """Lists of examples in order, as many as may be held in memory at once."""
+    size = CHUNK if predictor.task.kind == "texts" else PICTURES
+    source = iter(examples)
+    while chunk := list(islice(source, size)):
+        yield chunk
+
+
+class _Held(list[Example]):
+    """Examples that a caller holds anyway."""
+
+
+def _draw(record: dict[str, Any], labels: Sequence[str], folder: Path) -> str:
+    """Write the picture with the boxes that are at least half sure; its path."""
+    from PIL import Image
+
+    sure = [box for box in record["predicted"] if box[5] >= 0.5]
+    boxes = np.array([box[:4] for box in sure], dtype=np.float32).reshape(-1, 4)
+    picture = drawn(
+        read_picture(record["image"]), boxes, [box[4] for box in sure], [box[5] for box in sure], labels=labels
+    )
+    stem = Path(record["image"].partition("#")[0]).stem
+    path = folder / f"{stem}.jpg"
+    number = 2
+    while path.exists():
+        path, number = folder / f"{stem}-{number}.jpg", number + 1
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(path, quality=92)
+    except OSError as error:
+        raise DiskError(f"{path} cannot be written: {error}") from error
+    return str(path)

@@ -1,0 +1,45 @@
+"""Where only the head learns from pictures that do not vary, it learns from features computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tunesmith.data.batches import evaluation_order
+from tunesmith.evaluate.evaluate import TOKENS, Part
+from tunesmith.run.setup import Learning, Ready, make_batches
+from tunesmith.train.frozen import HeadAlone, keep_features
+from tunesmith.types import Batch
+
+
+def on_features(ready: Ready, learning: Learning, work: Path) -> tuple[Learning, Part] | None:
+    """The same learning with the head alone as its model, and the validation part, both on features kept in `work`.
+
+    None where that is not exact: another method, augmented pictures, or a head that is not one module at the end.
+    """
+    head = ready.pretrained.anatomy.head
+    if not ready.recipe.method.only_head or len(head) != 1 or not ready.recipe.task.fixed:
+        return None
+    module = learning.model.get_submodule(head[0])
+    parts: dict[str, Part] = {}
+    for name in ("train", "validation"):
+        part = ready.parts[name]
+        found: Any = part.encoded
+        if len(part.encoded):
+            path = work / f"process-{ready.device.rank}" / f"{name}.features"
+            found = keep_features(learning.model, module, _batches(ready, part), len(part.encoded), path)
+        if found is None:
+            return None
+        parts[name] = replace(part, encoded=found)
+    alone = HeadAlone(module, ready.dataset.labels)
+    batches, _ = make_batches(ready, parts["train"])
+    return replace(learning, model=alone, batches=batches), parts["validation"]
+
+
+def _batches(ready: Ready, part: Part) -> Iterator[tuple[Sequence[int], Batch]]:
+    for indices in evaluation_order(part.encoded.lengths, TOKENS):
+        numbers = [int(i) for i in indices]
+        batch = ready.recipe.task.collate([part.encoded[i] for i in numbers], None, ready.pretrained.processor)
+        yield numbers, ready.device.move(batch)

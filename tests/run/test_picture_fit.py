@@ -1,0 +1,153 @@
+"""Runs on pictures and boxes: what they leave, what they promise, and `kill -9`."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.run.pictures import box_recipe, picture_recipe, write_boxes
+from tests.run.worker import events, finish, start, state
+
+from tunesmith.deploy.answers import answers, read_new
+from tunesmith.deploy.evaluation import evaluate_run
+from tunesmith.deploy.predictor import Predictor
+from tunesmith.events import Evaluated, Step
+from tunesmith.recipe.recipe import Recipe
+from tunesmith.run import fit as spine
+
+STRONG = {"augment": {"preset": "strong", "mixup": 0.4, "cutmix": 0.5}}
+
+
+def fitted(settings: dict[str, Any], folder: Path) -> Any:
+    return spine.fit(Recipe.make(settings), folder)
+
+
+@pytest.mark.parametrize("kind", ["timm_resnet", "torchvision_mobilenet", "hf_vit"])
+@pytest.mark.parametrize("method", ["full", "head", "lora"])
+def test_what_is_reported_is_what_a_fresh_reader_scores(kind: str, method: str, tmp_path: Path) -> None:
+    settings = picture_recipe(tmp_path, kind=kind, method=method)
+    run = fitted(settings, tmp_path / "run")
+    names = {str(p.relative_to(run.folder)) for p in run.folder.rglob("*")}
+    assert {"report.html", "scores.json", "best/README.md", "best/config.json", "predictions/test_after.jsonl"} <= names
+    rows = [json.loads(line) for line in (run.folder / "predictions/test_after.jsonl").read_text().splitlines()]
+    for row in rows:
+        Path(tmp_path / "test" / row["label"]).mkdir(parents=True, exist_ok=True)
+        os.link(row["image"], tmp_path / "test" / row["label"] / Path(row["image"]).name)
+    found = evaluate_run(run.folder, str(tmp_path / "test"), tmp_path / "work")
+    assert found.examples == len(rows) > 0
+    assert found.scores["accuracy"] == run.scores["after"]["accuracy"]
+    assert found.scores["nll"] == pytest.approx(run.scores["after"]["nll"], abs=1e-6)
+    assert any("thumbnail" in row for row in rows)
+
+
+def test_a_head_alone_learns_from_features_as_from_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = picture_recipe(tmp_path, method="head")
+    run = fitted(settings, tmp_path / "features")
+    monkeypatch.setattr(spine, "on_features", lambda *_: None)
+    whole = fitted(settings, tmp_path / "whole")
+    for one, two in zip(events(run.folder), events(whole.folder), strict=True):
+        for key in ("loss", "gradient_norm"):
+            if key in one:
+                assert one[key] == pytest.approx(two[key], rel=1e-4)  # the network runs over other batches
+    assert run.scores["after"] == pytest.approx(whole.scores["after"], rel=1e-3)
+
+
+@pytest.mark.parametrize("workers", [0, 2, 4])
+def test_workers_and_micro_batches_change_no_bit_of_augmentation(workers: int, tmp_path: Path) -> None:
+    told = []
+    for count, place in ((0, "none"), (workers, "some")):
+        settings = picture_recipe(tmp_path, method="norm_tuning", task=STRONG, train={"workers": count, "steps": 5})
+        fitted(settings, tmp_path / place)
+        told.append((events(tmp_path / place), state(tmp_path / place)))
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize(
+    ("method", "kind", "workers"),
+    [
+        ("full", "timm_resnet", 0),
+        ("full", "torchvision_mobilenet", 2),
+        ("lora", "timm_efficientnet", 4),
+        ("head", "hf_resnet", 0),
+        ("linear_probe_then_full", "timm_resnet", 0),
+        ("visual_prompt", "timm_vit", 2),
+        ("adapter", "timm_resnet", 0),
+    ],
+)
+def test_a_run_on_pictures_killed_three_times_ends_as_if_it_had_not_been(
+    method: str, kind: str, workers: int, tmp_path: Path
+) -> None:
+    train = {"workers": workers, "average": 0.9 if method == "full" else 0.0}
+    task = {} if method == "head" else STRONG
+    killed_and_whole(picture_recipe(tmp_path, kind=kind, method=method, task=task, train=train), tmp_path)
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "head"])
+def test_a_detector_killed_three_times_ends_as_if_it_had_not_been(method: str, tmp_path: Path) -> None:
+    killed_and_whole(box_recipe(tmp_path, method=method, task={"augment": "strong"}), tmp_path)
+
+
+def killed_and_whole(settings: dict[str, Any], place: Path) -> None:
+    """Three kills at random moments, then to the end; beside it an uninterrupted run."""
+    assert finish(settings, place / "whole") == 0
+    seed = int(os.environ.get("KILL_SEED", time.time_ns() % 1_000_000))
+    print(f"KILL_SEED={seed}")
+    draw = random.Random(seed)
+    log = place / "killed" / "events.jsonl"
+    for _ in range(3):
+        lines, wait = draw.randint(0, settings["train"]["steps"] - 1), draw.uniform(0, 0.1)
+        process = start(settings, place / "killed", pause=0.08)
+        while process.is_alive() and not (log.exists() and log.read_bytes().count(b"\n") >= lines):
+            time.sleep(0.002)
+        time.sleep(wait)
+        assert process.is_alive(), "the run ended before it could be killed"
+        process.kill()
+        process.join()
+    assert finish(settings, place / "killed") == 0
+    assert events(place / "killed") == events(place / "whole")
+    assert state(place / "killed") == state(place / "whole")
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "head", "norm_tuning"])
+def test_a_detector_is_delivered_as_it_was_scored(method: str, tmp_path: Path) -> None:
+    settings = box_recipe(tmp_path, method=method)
+    run = fitted(settings, tmp_path / "run")
+    assert (run.folder / "best" / "adapter").exists() == (method == "lora")
+    found = evaluate_run(run.folder, settings["data"]["path"], tmp_path / "work")
+    assert found.main_score == "ap"
+    assert found.examples == 20
+    predictor = Predictor(run.folder)
+    pictures = read_new(run.folder, str(tmp_path / "boxes" / "images"), tmp_path / "new")
+    given = list(answers(predictor, pictures, tmp_path / "drawn"))
+    assert len(given) == 20
+    assert len(list((tmp_path / "drawn").glob("*.jpg"))) == 20
+    detail = json.loads((run.folder / "predictions" / "detection.json").read_text())
+    assert {"curves", "errors"} == set(detail)
+
+
+def test_a_detectors_score_after_reload_is_the_score_that_was_reported(tmp_path: Path) -> None:
+    settings = box_recipe(tmp_path, method="lora")
+    test = str(write_boxes(tmp_path / "test", pictures=9, seed=5))
+    settings["data"] = {"path": settings["data"]["path"], "test": test}
+    run = fitted(settings, tmp_path / "run")
+    assert evaluate_run(run.folder, test, tmp_path / "work").scores == run.scores["after"]
+
+
+def test_the_average_of_weights_is_what_is_delivered(tmp_path: Path) -> None:
+    plain = fitted(picture_recipe(tmp_path, train={"steps": 5}), tmp_path / "plain")
+    mean = fitted(picture_recipe(tmp_path, train={"steps": 5, "average": 0.9}), tmp_path / "mean")
+    assert [e for e in events(plain.folder) if e["event"] == "step"] == [
+        e for e in events(mean.folder) if e["event"] == "step"
+    ]
+    assert plain.scores["after"]["nll"] != mean.scores["after"]["nll"]
+
+
+def test_the_events_of_a_run_on_pictures(tmp_path: Path) -> None:
+    seen = list(spine.stream(Recipe.make(picture_recipe(tmp_path)), tmp_path / "run"))
+    assert [e.step for e in seen if isinstance(e, Step)] == list(range(1, 9))
+    assert [e.step for e in seen if isinstance(e, Evaluated)] == [4, 8]
