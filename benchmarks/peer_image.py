@@ -6,6 +6,8 @@ taken. BatchNorm is left as train() leaves it, as in most such loops.
 
 from __future__ import annotations
 
+import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,12 +19,14 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
+from tunesmith.places import resolve_place
+
 RATES = {"full": 1e-3, "head": 1e-3, "lora": 1e-3, "norm_tuning": 1e-3}
 """AdamW rates of the usual kind; 1e-3 is its default."""
 
 
 def load_lite0(weights: str, classes: int) -> nn.Module:
-    """timm's tf_efficientnet_lite0 with the ImageNet weights of the pip package, tensor by tensor in order."""
+    """The tf_efficientnet_lite0 of timm with the ImageNet weights of the pip package, tensor by tensor in order."""
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     given = torch.load(weights, map_location="cpu", weights_only=True)
     names = list(model.state_dict())
@@ -64,7 +68,10 @@ def train(
 ) -> dict[str, float]:
     """The loop; accuracy on the test folder after the last epoch, and images a second of training."""
     torch.manual_seed(seed)
-    parts = {p: ImageFolder(str(folder / p), transforms(size, mean, std, train=p == "train")) for p in ("train", "test")}
+    parts = {
+        name: ImageFolder(str(folder / name), transforms(size, mean, std, train=name == "train"))
+        for name in ("train", "test")
+    }
     loader: Any = DataLoader(parts["train"], batch, shuffle=True, num_workers=0)
     learned = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learned, lr=rate)
@@ -85,3 +92,19 @@ def train(
         for pixels, labels in DataLoader(parts["test"], 32):
             right += int((model(pixels).argmax(1) == labels).sum())
     return {"accuracy": right / len(parts["test"]), "seconds": seconds, "images_a_second": seen / seconds}
+
+
+def main() -> None:
+    folder, method, seed, epochs, weights = sys.argv[1:]
+    torch.set_num_threads(1)
+    torch.manual_seed(int(seed))
+    classes = len([p for p in (Path(folder) / "train").iterdir() if p.is_dir()])
+    model = chosen(load_lite0(str(resolve_place(weights)), classes), method)
+    half = (0.5, 0.5, 0.5)
+    found = train(model, Path(folder), size=224, mean=half, std=half, epochs=int(epochs), batch=16,
+                  rate=RATES[method], seed=int(seed))  # fmt: skip
+    print("RESULT " + json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -47,17 +47,9 @@ def ours(name: str, method: str, seed: int, epochs: int) -> dict[str, Any]:
 
 
 def theirs(name: str, method: str, seed: int, epochs: int) -> dict[str, Any]:
-    code = (
-        "import sys, json; sys.path.insert(0, 'benchmarks'); import torch; torch.set_num_threads(1)\n"
-        "import peer_image as p; from pathlib import Path; from tunesmith.places import resolve_place\n"
-        f"folder = Path({str((DATA / SETS[name]).resolve())!r}); torch.manual_seed({seed})\n"
-        f"classes = len(list((folder / 'train').iterdir())); method = {'lora' if method == 'adapter' else method!r}\n"
-        f"model = p.chosen(p.load_lite0(str(resolve_place({MODEL!r})), classes), method)\n"
-        "half = (0.5, 0.5, 0.5)\n"
-        f"print('RESULT ' + json.dumps(p.train(model, folder, size=224, mean=half, std=half, epochs={epochs}, batch=16, "
-        f"rate=p.RATES[method], seed={seed})))\n"
-    )
-    out = _done([sys.executable, "-c", code])
+    method = "lora" if method == "adapter" else method
+    data = (DATA / SETS[name]).resolve()
+    out = _done([sys.executable, "benchmarks/peer_image.py", str(data), method, str(seed), str(epochs), MODEL])
     found: dict[str, Any] = json.loads(out.split("RESULT ", 1)[1])
     return found
 
@@ -100,8 +92,11 @@ def main() -> None:
                 mine = [r for r in results if (r["set"], r["method"], r["side"]) == (name, method, side)]
                 scores = [r["accuracy"] for r in mine]
                 same = all(r.get("reloaded", r["accuracy"]) == r["accuracy"] for r in mine)
-                print(f"{name:10} {method:12} {side:11} {statistics.mean(scores):7.4f} {min(scores):7.4f} "
-                      f"{statistics.mean(r['seconds'] for r in mine):8.0f}{'' if same else '  RELOADED DIFFERS'}")  # fmt: skip
+                seconds = statistics.mean(r["seconds"] for r in mine)
+                told = (
+                    f"{name:10} {method:12} {side:11} {statistics.mean(scores):7.4f} {min(scores):7.4f} {seconds:8.0f}"
+                )
+                print(told if same else f"{told}  RELOADED DIFFERS")
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ class Layer:
 
     role: `query`, `key`, `value`, `query_key_value`, `attention_output`, `up` (widens a block), `gate` (the other half
         of a gated up), `gate_up` (both in one), `down` (narrows it again), or `other`. For a convolution: `stem` (reads
-        the picture), `pointwise` (1 x 1), `spatial` (larger, all channels), `depthwise` (each channel alone), `grouped`.
+        the picture), `pointwise` (1 x 1), `spatial` (larger, all channels), `depthwise` (a channel alone), `grouped`.
     block: depth index, or -1 outside the blocks.
     groups, kernel: of a convolution.
     """

@@ -18,9 +18,10 @@ SERVER = multiprocessing.get_context("forkserver")
 # What a run imports when it first needs it, so that every forked process has it already.
 LATE = ["peft", "sklearn.metrics", "scipy.optimize", "transformers.models.bert.modeling_bert", "jinja2.ext",
         "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto",
-        "transformers.tokenization_utils_tokenizers", "transformers.integrations.peft", "tunesmith.data.readers.csv",
-        "tunesmith.tasks.text_classification", "tunesmith.tasks.image_classification", "timm", "PIL.Image",
-        "torchvision.transforms.v2.functional", "tunesmith.models.vision", "tunesmith.models.detectors.load"]  # fmt: skip
+        "transformers.tokenization_utils_tokenizers", "transformers.integrations.peft", "timm", "PIL.Image",
+        "tunesmith.data.readers.csv",
+        "tunesmith.tasks.text_classification", "tunesmith.tasks.image_classification", "tunesmith.models.vision",
+        "torchvision.transforms.v2.functional", "tunesmith.models.detectors.load"]  # fmt: skip
 SERVER.set_forkserver_preload(["tunesmith.run.fit", "tests.run.worker", *LATE])
 
 WORDS = {

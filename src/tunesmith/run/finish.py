@@ -14,8 +14,8 @@ from torch import nn
 
 from tunesmith.evaluate.calibration import fit_temperature
 from tunesmith.evaluate.evaluate import Part, logits_of
-from tunesmith.metrics import classification
 from tunesmith.methods.base import Method
+from tunesmith.metrics import classification
 from tunesmith.models.quiet import quiet
 from tunesmith.models.whole import write_whole
 from tunesmith.run.card import write_card

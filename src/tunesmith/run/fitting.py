@@ -14,7 +14,6 @@ from tunesmith.methods.base import Method, registry
 from tunesmith.tasks import base as tasks
 from tunesmith.types import Pretrained
 
-
 ORDER = ("text_classification", "image_classification", "object_detection")
 """Tasks that are tried where none is named."""
 
@@ -31,8 +30,12 @@ def fitting(name: str, task: str | None, classes: int) -> list[tuple[str, int | 
         except ModelError as fault:
             faults.append(fault)
             continue
-        return probe(lambda: replace(found, model=copy.deepcopy(found.model)))
+        return _probe_copies(found)
     raise max(faults, key=lambda fault: len(str(fault)))
+
+
+def _probe_copies(found: Pretrained) -> list[tuple[str, int | str]]:
+    return probe(lambda: replace(found, model=copy.deepcopy(found.model)))
 
 
 def probe(pretrained: Callable[[], Pretrained]) -> list[tuple[str, int | str]]:

@@ -66,7 +66,7 @@ def encode(examples: Sequence[Example], form: PictureForm) -> list[Encoded]:
         none = np.zeros((0, 4), dtype=np.float32)
         pixels, _, _ = whole(picture, none, size=(form.height, form.width), squash=form.squash)
         height, width = picture.shape[:2]
-        found.append({"picture": pixels.permute(1, 2, 0).numpy(), "width": width, "height": height})  # type: ignore[dict-item]
+        found.append({"picture": pixels.permute(1, 2, 0).numpy(), "width": width, "height": height})
     return found
 
 
@@ -116,7 +116,7 @@ def collate(
     inputs = {"pixels": whole, "sizes": sizes}
     if labels is None:
         inputs["scale"] = torch.tensor([[pixels.shape[2] / int(row["width"]), pixels.shape[1] / int(row["height"])]
-                                        for row, (pixels, _) in zip(encoded, made, strict=True)])  # type: ignore[call-overload]  # fmt: skip
+                                        for row, (pixels, _) in zip(encoded, made, strict=True)])  # fmt: skip
         return Batch(inputs, None, positions)
     most = max(1, np.asarray(labels).shape[1]) * (4 if partners is not None else 1)
     wanted = torch.full((len(made), most, 6), -1.0)
@@ -133,7 +133,7 @@ def _in_stored(row: Encoded, target: Any) -> np.ndarray:
         return np.zeros((0, 6), dtype=np.float32)
     boxes: np.ndarray = np.array(target[target[:, 4] >= 0], dtype=np.float32)
     height, width = np.asarray(row["picture"]).shape[:2]
-    across, down = width / int(row["width"]), height / int(row["height"])  # type: ignore[call-overload]
+    across, down = width / int(row["width"]), height / int(row["height"])
     boxes[:, :4] *= np.array([across, down, across, down], dtype=np.float32)
     return boxes
 

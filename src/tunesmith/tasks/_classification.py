@@ -28,12 +28,11 @@ def loss(
         target = targets * (1 - label_smoothing) + 0.5 * label_smoothing
         total = functional.binary_cross_entropy_with_logits(logits, target, weights, reduction="sum")
         return Loss(total / logits.shape[1], float(len(targets)))
-    smooth = {"label_smoothing": label_smoothing}
     if shares is not None:
-        each = functional.cross_entropy(logits, targets, weights, reduction="none", **smooth)
+        each = functional.cross_entropy(logits, targets, weights, reduction="none", label_smoothing=label_smoothing)
         count = float((shares if weights is None else shares * weights[targets]).sum())
         return Loss((each * shares).sum(), count)
-    total = functional.cross_entropy(logits, targets, weights, reduction="sum", **smooth)
+    total = functional.cross_entropy(logits, targets, weights, reduction="sum", label_smoothing=label_smoothing)
     count = float(len(targets)) if weights is None else float(weights[targets].sum())
     return Loss(total, count)
 

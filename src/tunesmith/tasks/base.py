@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import nn
 
-Encoded = Mapping[str, "Sequence[int] | np.ndarray"]
+Encoded = Mapping[str, Any]
 """One example as the processor sees it: `input_ids`, perhaps `token_type_ids`, each over its tokens; or `picture`,
 uint8 [height, width, 3]."""
 
@@ -36,6 +36,8 @@ class Task(Plugin):
     """Whether what is scored and delivered is a whole model, adapters merged, with the adapter beside it."""
     batch_sizes: ClassVar[tuple[int, int]] = (16, 32)
     """Examples an update by default: for small data (below 5,000 training examples), and for larger."""
+    head_learning_rate: ClassVar[float | None] = None
+    """Peak rate of what is newly drawn, where the task's head is too large for the method's own."""
     seen: ClassVar[int] = 3_500
     """Examples that a run sees by default, over all passes."""
 

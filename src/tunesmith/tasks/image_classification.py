@@ -159,8 +159,13 @@ class ImageClassification(Task):
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
         """Cross-entropy (binary for several labels); of a mixed picture the shares of both its labels."""
+        from contextlib import nullcontext
+
+        from tunesmith.models.detectors.gradients import sound_gradients
+
         assert batch.labels is not None
-        logits = answer(model, batch)
+        with sound_gradients(model) if len(batch) == 1 else nullcontext():
+            logits = answer(model, batch)
         weights = classification.weights_of(self.class_weights, model.label_names, logits)  # type: ignore[arg-type]
         smooth = self.label_smoothing
         own, other = batch.labels, batch.inputs.get("partner")

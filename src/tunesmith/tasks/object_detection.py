@@ -52,6 +52,7 @@ class ObjectDetection(Task):
     calibrated: ClassVar[bool] = False
     delivers_whole: ClassVar[bool] = True
     batch_sizes: ClassVar[tuple[int, int]] = (4, 8)
+    head_learning_rate: ClassVar[float | None] = 5e-4
     seen: ClassVar[int] = 2_000
 
     detector: Literal["faster_rcnn", "retinanet", "fcos"] = Field(
@@ -68,8 +69,8 @@ class ObjectDetection(Task):
     )
     pyramid_channels: int = Field(128, ge=64, le=1024, multiple_of=32, description="channels of the feature pyramid")
     representation: int = Field(1024, ge=32, le=4096, description="width of the layers that read a region")
-    regions: int = Field(512, ge=8, le=4096, description="regions of a picture that a step learns from")
-    proposals: int = Field(1000, ge=8, le=10_000, description="regions of a picture that training looks at")
+    regions: int = Field(128, ge=8, le=4096, description="regions of a picture that a step learns from")
+    proposals: int = Field(500, ge=8, le=10_000, description="regions of a picture that training looks at")
     anchor_scale: int = Field(4, ge=1, le=32, description="side of the smallest anchor, in strides of its level")
 
     @property

@@ -39,7 +39,10 @@ class Learner(Protocol):
 class Batches(Protocol):
     """The data of each step, by number alone, so that no position in a stream has to be saved."""
 
-    steps_per_epoch: int
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of one pass over the examples."""
+        ...
 
     def micro_batches(self, step: int) -> Sequence[Batch]:
         """The process's share of the batch of 1-based `step`, cut into micro-batches; may be empty."""

@@ -13,6 +13,8 @@ from tunesmith.errors import DataError
 _LARGEST = 1 << 20
 """Bytes that a data.yaml may have."""
 
+_PARTS = {"train", "val", "test"}
+
 
 class Layout(NamedTuple):
     """What a data.yaml says. parts: part -> its folders of pictures, or text files that list pictures."""
@@ -24,13 +26,13 @@ class Layout(NamedTuple):
 
 
 def yaml_of(folder: Path) -> Path | None:
-    """The file that names classes and a train part; one called data.yaml before others."""
+    """The file that names classes and a part; one called data.yaml before others."""
     for file in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")], key=lambda p: (p.stem != "data", p.name)):
         try:
             known = _parsed(file)
         except DataError:
             continue
-        if isinstance(known, dict) and "names" in known and "train" in known:
+        if isinstance(known, dict) and "names" in known and _PARTS & set(known):
             return file
     return None
 
@@ -60,8 +62,8 @@ def layout_of(path: Path, shown: str) -> Layout:
         parts: dict[str | None, list[Path]] = {part_of(p.name): [p] for p in inner}
         return Layout(root, names, parts or {None: [root / "images"]}, root / "classes.txt")
     known = _parsed(file)
-    if not isinstance(known, dict) or "names" not in known or "train" not in known:
-        raise DataError(f"{shown} is no data.yaml of a YOLO data set: it must have `names` (the classes) and `train`.")
+    if not isinstance(known, dict) or "names" not in known or not _PARTS & set(known):
+        raise DataError(f"{shown} is no data.yaml of a YOLO data set: it must have `names` (the classes) and `train` (or `val`, `test`).")
     root = file.parent.resolve()
     given = known.get("path")
     base = (root / given).resolve() if isinstance(given, str) and "\0" not in given else root

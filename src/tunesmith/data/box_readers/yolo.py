@@ -41,7 +41,7 @@ class Yolo(BoxReader):
     endings = (".yaml", ".yml")
 
     def recognises(self, path: Path) -> bool:
-        """A folder with a data.yaml that names classes and a train part, or with classes.txt, images/ and labels/."""
+        """A folder with a data.yaml that names classes and a part, or with classes.txt, images/ and labels/."""
         return path.is_dir() and (yaml_of(path) is not None or is_plain(path))
 
     def tables(self, path: Path, options: DataOptions, *, shown: str) -> Iterator[BoxTable]:

@@ -44,8 +44,8 @@ class DetectorOptions:
     detector: str = "faster_rcnn"
     pyramid_channels: int = 128
     representation: int = 1024
-    regions: int = 512
-    proposals: int = 1000
+    regions: int = 128
+    proposals: int = 500
     anchor_scale: int = 4
 
 
