@@ -42,6 +42,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "loha depthwise": {"targets": ["depthwise", "pointwise"], "rank": 2},
     "visual_prompt shallow": {"depth": "shallow", "length": 3},
     "adapter wide": {"size": 32},
+    "full moving": {"statistics": "moving"},
+    "norm_tuning moving": {"statistics": "moving"},
+    "linear_probe_then_full moving": {"statistics": "moving"},
 }
 VARIANT_KINDS = {
     "lora dora": ("timm_resnet", "hf_vit"),
@@ -51,6 +54,9 @@ VARIANT_KINDS = {
     "loha depthwise": ("torchvision_mobilenet",),
     "visual_prompt shallow": ("timm_vit", "hf_dinov2"),
     "adapter wide": ("hf_dinov2",),
+    "full moving": ("timm_efficientnet", "torchvision_mobilenet", "hf_resnet"),
+    "norm_tuning moving": ("timm_resnet", "torchvision_mobilenet", "hf_resnet"),
+    "linear_probe_then_full moving": ("timm_resnet", "torchvision_mobilenet"),
 }
 
 CONV_NETS = ("timm_resnet", "timm_efficientnet", "timm_convnext", "torchvision_resnet", "torchvision_mobilenet")

@@ -60,12 +60,23 @@ def test_pissa_takes_a_convolutions_largest_singular_parts() -> None:
 
 @pytest.mark.parametrize("name", ["full", "norm_tuning", "bitfit", "last_blocks"])
 def test_statistics_of_norms_that_learn_are_learned_with_them(name: str) -> None:
-    model = (method := registry.make(name)).prepare(tiny_vision("timm_resnet"))
+    model = (method := registry.make({"name": name, "statistics": "moving"})).prepare(tiny_vision("timm_resnet"))
     learned = method.learned(model)
     statistics = {n for n in learned if n.endswith(("running_mean", "running_var", "num_batches_tracked"))}
     expected = 5 if name == "last_blocks" else 15  # the last two blocks' norms: two each, and one in the shortcut
     assert len(statistics) == 3 * expected
     assert "layer4.0.bn1.running_var" in statistics
+
+
+def test_pretrained_norms_keep_their_statistics_and_drawn_ones_do_not() -> None:
+    pretrained = tiny_vision("timm_resnet")
+    assert not [n for n in Full().learned(Full().prepare(pretrained)) if "running" in n]
+    Full().training_mode(pretrained.model)
+    assert not pretrained.model.bn1.training
+    drawn = replace(pretrained, source=replace(pretrained.source, weights="drawn"))
+    assert [n for n in Full().learned(Full().prepare(drawn)) if "running" in n]
+    Full().training_mode(pretrained.model)
+    assert pretrained.model.bn1.training
 
 
 def test_frozen_norms_with_an_activation_inside_stay_in_evaluation_mode() -> None:
@@ -87,7 +98,7 @@ def test_a_token_for_masked_patches_that_no_answer_reads_stays() -> None:
 
 
 def test_a_frozen_part_has_no_moments_until_it_learns() -> None:
-    method = LinearProbeThenFull(probe=0.5)
+    method = LinearProbeThenFull(probe=0.5, statistics="moving")
     model = method.prepare(tiny_vision("timm_resnet"))
     learned = method.learned(model)
     weights = {n: t for n, t in learned.items() if isinstance(t, nn.Parameter)}

@@ -16,7 +16,7 @@ Contract (held by `tests/contracts/test_methods.py` for every file here):
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from tunesmith.plugin import Plugin, Registry
 from tunesmith.types import PictureForm, Pretrained
@@ -61,10 +61,8 @@ class Method(Plugin):
         """
         model.train()
         for module in model.modules():
-            if getattr(module, "running_mean", None) is not None:
-                own = list(module.parameters(recurse=False))
-                if not any(p.requires_grad for p in own):
-                    module.eval()
+            if getattr(module, "running_mean", None) is not None and not _moves(module):
+                module.eval()
 
     def whole_from(self, steps: int) -> int:
         """The first of `steps` steps, 1-based, in which all that is to learn does; preflight tries that one."""
@@ -102,6 +100,8 @@ class Method(Plugin):
         return copy.deepcopy(model)
 
 
+_STAYS = "keeps_its_statistics"
+
 registry: Registry[Method] = Registry("tunesmith.methods", Method)
 
 
@@ -111,14 +111,35 @@ def reads_pictures(pretrained: Pretrained) -> bool:
 
 
 def moving_statistics(model: nn.Module) -> dict[str, Tensor]:
-    """Running mean, variance and count of every norm with a weight that learns, by name."""
+    """Running mean, variance and count of every norm whose statistics move, by name."""
     found: dict[str, Tensor] = {}
     for name, module in model.named_modules():
-        if getattr(module, "running_mean", None) is None:
-            continue
-        if any(p.requires_grad for p in module.parameters(recurse=False)):
+        if getattr(module, "running_mean", None) is not None and _moves(module):
             found |= {f"{name}.{own}".lstrip("."): b for own, b in module.named_buffers(recurse=False)}
     return found
+
+
+Statistics = Literal["auto", "frozen", "moving"]
+"""Of BatchNorm that learns: `frozen` normalises with the pretrained mean and deviation, in training as at prediction;
+`moving` with each batch's own, and lets the kept ones follow; `auto` is moving where all weights are drawn, else
+frozen."""
+
+
+def settle_statistics(pretrained: Pretrained, statistics: Statistics) -> None:
+    """Mark, in place, the norms whose statistics stay although their weights learn."""
+    stay = statistics == "frozen"
+    if statistics == "auto" and reads_pictures(pretrained):
+        from tunesmith.models.vision_source import is_drawn
+
+        stay = not is_drawn(pretrained.source)
+    for module in pretrained.model.modules():
+        if getattr(module, "running_mean", None) is not None:
+            module.__dict__[_STAYS] = stay
+
+
+def _moves(norm: nn.Module) -> bool:
+    """Whether a norm's running statistics follow the data: it learns, and is not told to keep them."""
+    return any(p.requires_grad for p in norm.parameters(recurse=False)) and not norm.__dict__.get(_STAYS, False)
 
 
 def let_all_learn(pretrained: Pretrained) -> nn.Module:

@@ -3,8 +3,8 @@
 ## Idea
 
 Every layer of a transformer computes `W x + b`. The matrices `W` stay and all biases `b` learn, those of attention,
-feed-forward layers and norms, together with the head. In a conv net most biases are BatchNorm's, whose moving
-statistics then follow the new data and are saved with them.
+feed-forward layers and norms, together with the head. In a conv net most biases are BatchNorm's;
+`statistics` is as in `norm_tuning`.
 
 ## Fits
 
@@ -31,8 +31,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from pydantic import Field
+
 from tunesmith.errors import ModelError
-from tunesmith.methods.base import Method, freeze_all_but
+from tunesmith.methods.base import Method, Statistics, freeze_all_but, settle_statistics
 from tunesmith.types import Pretrained
 
 if TYPE_CHECKING:
@@ -46,6 +48,8 @@ class BitFit(Method):
     learning_rate_source: ClassVar[str] = "starting value, near the paper's best (1e-4 to 1e-3) for larger models"
     adapter: ClassVar[bool] = False
 
+    statistics: Statistics = Field("auto", description="of BatchNorm: frozen, moving, or auto, see above")
+
     def prepare(self, pretrained: Pretrained) -> nn.Module:
         """Freeze everything but biases and head. ModelError if the network has no biases."""
         model, head = pretrained.model, pretrained.anatomy.head
@@ -55,5 +59,6 @@ class BitFit(Method):
                 f"{type(model).__name__} has no bias terms outside its head, so bitfit would train the head alone. "
                 "Methods that work here: norm_tuning, lora, ia3, adapter, head."
             )
+        settle_statistics(pretrained, self.statistics)
         freeze_all_but(model, (*names, *head))
         return model

@@ -5,7 +5,7 @@
 The lower blocks hold general knowledge of language and stay; the top `blocks` blocks, the norm behind them where
 the model has one, and the head learn as in full tuning. In a model whose blocks share their weights (ALBERT) the
 one shared block is the last block, so all of it learns. In a conv net a block is a residual block (`layer4.1`), and
-a last convolution behind them (EfficientNet's `conv_head`) is one more.
+a last convolution behind them (EfficientNet's `conv_head`) is one more. `statistics` of BatchNorm is as in `full`.
 
 ## Fits
 
@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from tunesmith.errors import ModelError
-from tunesmith.methods.base import Method, freeze_all_but
+from tunesmith.methods.base import Method, Statistics, freeze_all_but, settle_statistics
 from tunesmith.types import Anatomy, Pretrained
 
 if TYPE_CHECKING:
@@ -47,9 +47,11 @@ class LastBlocks(Method):
     learning_rate: ClassVar[float] = 3e-4
     learning_rate_source: ClassVar[str] = "starting value; above full tuning's, since less can be distorted"
     head_learning_rate: ClassVar[float] = 3e-4
+    vision_head_learning_rate: ClassVar[float | None] = 2e-3
     adapter: ClassVar[bool] = False
 
     blocks: int = Field(2, ge=1, le=1000, description="how many of the last blocks learn")
+    statistics: Statistics = Field("auto", description="of BatchNorm: frozen, moving, or auto, see above")
 
     def prepare(self, pretrained: Pretrained) -> nn.Module:
         """Freeze everything below the last blocks. ModelError if the model has fewer blocks."""
@@ -59,6 +61,7 @@ class LastBlocks(Method):
                 f"method.blocks is {self.blocks}, but this model has {len(anatomy.blocks)} blocks. "
                 f"Write a number from 1 to {len(anatomy.blocks)}, or use method: full."
             )
+        settle_statistics(pretrained, self.statistics)
         last = anatomy.blocks[-self.blocks :]  # a single block's weights are shared by all depths
         freeze_all_but(pretrained.model, (*last, *_final_norms(anatomy), *anatomy.head))
         return pretrained.model

@@ -6,7 +6,7 @@ A new head starts as noise, and in full tuning its first gradients pull the pret
 learned anything. So for the first `probe` share of the steps only the head learns (`only h`), and from there on all
 weights do: `W <- W - learning_rate * step(dL/dW)`, with a head that fits the features already. While the head learns
 alone, BatchNorm stays in evaluation mode and the network below gets no gradient; its AdamW moments begin at the first
-step in which it learns.
+step in which it learns. `statistics` is as in `full`.
 
 ## Fits
 
@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from tunesmith.methods.base import Method, let_all_learn
+from tunesmith.methods.base import Method, Statistics, let_all_learn, settle_statistics
 from tunesmith.types import Pretrained
 
 if TYPE_CHECKING:
@@ -49,12 +49,16 @@ class LinearProbeThenFull(Method):
 
     learning_rate: ClassVar[float] = 1e-4
     learning_rate_source: ClassVar[str] = "full tuning's"
+    vision_learning_rate: ClassVar[float | None] = 3e-4
+    vision_learning_rate_source: ClassVar[str] = "full tuning's"
     adapter: ClassVar[bool] = False
 
     probe: float = Field(0.25, ge=0, lt=1, description="share of the steps in which only the head learns")
+    statistics: Statistics = Field("auto", description="of BatchNorm: frozen, moving, or auto, see above")
 
     def prepare(self, pretrained: Pretrained) -> nn.Module:
         """Let everything learn, the head first."""
+        settle_statistics(pretrained, self.statistics)
         model, head = let_all_learn(pretrained), pretrained.anatomy.head
         later = (n for n, p in model.named_parameters() if p.requires_grad)
         model.__dict__[_BODY] = frozenset(n for n in later if not any(n.startswith(h + ".") for h in head))

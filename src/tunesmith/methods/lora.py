@@ -69,6 +69,8 @@ class LoRA(Method):
 
     learning_rate: ClassVar[float] = 2e-3
     learning_rate_source: ClassVar[str] = "0.978 on BBC news in 2 passes (docs/experiments.md)"
+    vision_learning_rate: ClassVar[float | None] = 5e-4
+    vision_learning_rate_source: ClassVar[str] = "0.700 on 280 clothing pictures in 4 passes (docs/experiments.md)"
 
     rank: int = Field(8, ge=1, le=1024, description="rank r of the addition")
     alpha: Annotated[float, Field(gt=0, le=4096)] | Literal["auto"] = Field(
