@@ -63,7 +63,9 @@ def layout_of(path: Path, shown: str) -> Layout:
         return Layout(root, names, parts or {None: [root / "images"]}, root / "classes.txt")
     known = _parsed(file)
     if not isinstance(known, dict) or "names" not in known or not _PARTS & set(known):
-        raise DataError(f"{shown} is no data.yaml of a YOLO data set: it must have `names` (the classes) and `train` (or `val`, `test`).")
+        raise DataError(
+            f"{shown} is no data.yaml of a YOLO data set: it must have `names` (the classes) and `train` (or `val`, `test`)."
+        )
     root = file.parent.resolve()
     given = known.get("path")
     base = (root / given).resolve() if isinstance(given, str) and "\0" not in given else root
