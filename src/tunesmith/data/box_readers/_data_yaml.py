@@ -64,7 +64,8 @@ def layout_of(path: Path, shown: str) -> Layout:
     known = _parsed(file)
     if not isinstance(known, dict) or "names" not in known or not _PARTS & set(known):
         raise DataError(
-            f"{shown} is no data.yaml of a YOLO data set: it must have `names` (the classes) and `train` (or `val`, `test`)."
+            f"{shown} is no data.yaml of a YOLO data set: "
+            "it must have `names` (the classes) and `train` (or `val`, `test`)."
         )
     root = file.parent.resolve()
     given = known.get("path")
