@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 import os
-import random
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.pictures_models import tiny_vision_source
 from tests.run.pictures import box_recipe, picture_recipe, write_boxes
-from tests.run.worker import events, finish, start, state
+from tests.run.worker import events, killed_and_whole, state
 
 from tunesmith.deploy.answers import answers, read_new
 from tunesmith.deploy.evaluation import evaluate_run
 from tunesmith.deploy.predictor import Predictor
+from tunesmith.errors import ModelError, RunError
 from tunesmith.events import Evaluated, Step
+from tunesmith.methods.base import registry as methods
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run import fit as spine
+from tunesmith.run.fitting import fitting
 
 STRONG = {"augment": {"preset": "strong", "mixup": 0.4, "cutmix": 0.5}}
 
@@ -84,33 +86,12 @@ def test_a_run_on_pictures_killed_three_times_ends_as_if_it_had_not_been(
 ) -> None:
     train = {"workers": workers, "average": 0.9 if method == "full" else 0.0}
     task = {} if method == "head" else STRONG
-    killed_and_whole(picture_recipe(tmp_path, kind=kind, method=method, task=task, train=train), tmp_path)
+    killed_and_whole(picture_recipe(tmp_path, kind=kind, method=method, task=task, train=train), tmp_path, steps=7)
 
 
 @pytest.mark.parametrize("method", ["full", "lora", "head"])
 def test_a_detector_killed_three_times_ends_as_if_it_had_not_been(method: str, tmp_path: Path) -> None:
-    killed_and_whole(box_recipe(tmp_path, method=method, task={"augment": "strong"}), tmp_path)
-
-
-def killed_and_whole(settings: dict[str, Any], place: Path) -> None:
-    """Three kills at random moments, then to the end; beside it an uninterrupted run."""
-    assert finish(settings, place / "whole") == 0
-    seed = int(os.environ.get("KILL_SEED", time.time_ns() % 1_000_000))
-    print(f"KILL_SEED={seed}")
-    draw = random.Random(seed)
-    log = place / "killed" / "events.jsonl"
-    for _ in range(3):
-        lines, wait = draw.randint(0, settings["train"]["steps"] - 1), draw.uniform(0, 0.1)
-        process = start(settings, place / "killed", pause=0.08)
-        while process.is_alive() and not (log.exists() and log.read_bytes().count(b"\n") >= lines):
-            time.sleep(0.002)
-        time.sleep(wait)
-        assert process.is_alive(), "the run ended before it could be killed"
-        process.kill()
-        process.join()
-    assert finish(settings, place / "killed") == 0
-    assert events(place / "killed") == events(place / "whole")
-    assert state(place / "killed") == state(place / "whole")
+    killed_and_whole(box_recipe(tmp_path, method=method, task={"augment": "strong"}), tmp_path, steps=5)
 
 
 @pytest.mark.parametrize("method", ["full", "lora", "head", "norm_tuning"])
@@ -151,3 +132,26 @@ def test_the_events_of_a_run_on_pictures(tmp_path: Path) -> None:
     seen = list(spine.stream(Recipe.make(picture_recipe(tmp_path)), tmp_path / "run"))
     assert [e.step for e in seen if isinstance(e, Step)] == list(range(1, 9))
     assert [e.step for e in seen if isinstance(e, Evaluated)] == [4, 8]
+
+
+def test_every_method_is_tried_on_a_model_that_a_person_names(tmp_path: Path) -> None:
+    name = tiny_vision_source("timm_resnet", tmp_path / "net").name
+    found = dict(fitting(name, None, 3))
+    assert set(found) == set(methods.names())
+    assert found["head"] == 3 * 32 + 3
+    assert isinstance(found["prompt_tuning"], str)
+    assert "visual_prompt" in found["prompt_tuning"]
+    with pytest.raises(ModelError):
+        fitting(str(tmp_path / "nothing"), "image_classification", 3)
+
+
+def test_a_picture_that_went_away_is_named(tmp_path: Path) -> None:
+    settings = picture_recipe(tmp_path, method="head")
+    recipe = Recipe.make(settings)
+    gone = tmp_path / "colours" / "red" / "0.png"
+    for event in spine.stream(recipe, tmp_path / "run"):
+        if isinstance(event, Step):
+            break
+    gone.unlink()
+    with pytest.raises(RunError, match="the data's files"):
+        spine.resume(tmp_path / "run")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import multiprocessing
+import os
 import random
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +63,6 @@ def recipe(model: Path, data: Path, /, **changes: Any) -> dict[str, Any]:
 
 def work(settings: dict[str, Any], folder: str, pause: float = 0.0) -> None:
     """Begin or go on with a run, in the way of the command line: the exit code of a fault is the process's."""
-    import time
-
     from tunesmith.recipe.recipe import Recipe
     from tunesmith.run import fit
 
@@ -92,6 +92,29 @@ def finish(settings: dict[str, Any], folder: Path) -> int:
     process.join(120)
     assert process.exitcode is not None, "the run hangs"
     return int(process.exitcode)
+
+
+def killed_and_whole(settings: dict[str, Any], place: Path, *, steps: int) -> None:
+    """A run in `place`/whole, and one in `place`/killed that `kill -9` met three times at random moments:
+    events, weights and optimizer state are the same, bit for bit."""
+    assert finish(settings, place / "whole") == 0
+    seed = int(os.environ.get("KILL_SEED", time.time_ns() % 1_000_000))
+    print(f"KILL_SEED={seed}")
+    draw = random.Random(seed)
+    log = place / "killed" / "events.jsonl"
+    for _ in range(3):
+        # A moment is so many events plus a random wait: within a step, a save, an evaluation, or before the first.
+        lines, wait = draw.randint(0, steps), draw.uniform(0, 0.1)
+        process = start(settings, place / "killed", pause=0.08)
+        while process.is_alive() and not (log.exists() and log.read_bytes().count(b"\n") >= lines):
+            time.sleep(0.002)
+        time.sleep(wait)
+        assert process.is_alive(), "the run ended before it could be killed"
+        process.kill()
+        process.join()
+    assert finish(settings, place / "killed") == 0
+    assert events(place / "killed") == events(place / "whole")
+    assert state(place / "killed") == state(place / "whole")
 
 
 def events(folder: Path) -> list[dict[str, Any]]:

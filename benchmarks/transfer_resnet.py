@@ -1,0 +1,85 @@
+"""A ResNet-18 that learned five Fashion-MNIST classes, fine-tuned on the other five at 100 pictures a class.
+
+    python benchmarks/transfer_resnet.py --data FOLDER [--methods full head lora norm_tuning] [--seeds 0 1 2]
+        [--pretrain-each 2000] [--out FILE]
+
+FOLDER holds the four IDX files (Debian: package dataset-fashion-mnist). The network is drawn and trained on classes 0
+to 4 by tunesmith itself (`model.pretrained: false`, two passes), then fine-tuned from that run's best/ on classes 5 to
+9; `scratch` is the same network, drawn anew, with full tuning on the same pictures, steps and rate of a new network.
+The score is accuracy on the test pictures of classes 5 to 9. Pictures are brought to 32 pixels and not mirrored.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+SETTINGS = ["--task", "image_classification", "task.size=32", "task.augment.preset=light", "task.augment.flip=0"]
+
+
+def write_part(data: Path, folder: Path, which: str, classes: range, each: int) -> None:
+    """PNG files of the first `each` pictures of each class, in a folder a class."""
+    part = "train" if which == "train" else "t10k"
+    with gzip.open(next(data.glob(f"{part}-images-idx3-ubyte*"))) as file:
+        pictures = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 28, 28)
+    with gzip.open(next(data.glob(f"{part}-labels-idx1-ubyte*"))) as file:
+        labels = np.frombuffer(file.read(), np.uint8, offset=8)
+    for label in classes:
+        place = folder / which / f"class_{label}"
+        place.mkdir(parents=True, exist_ok=True)
+        for number in np.flatnonzero(labels == label)[:each]:
+            Image.fromarray(pictures[number]).save(place / f"{number}.png")
+
+
+def fit(place: Path, data: Path, settings: list[str]) -> dict[str, Any]:
+    command = [sys.executable, "-m", "tunesmith", "fit", "--data", str(data), "--output", str(place), *SETTINGS]
+    done = subprocess.run([*command, *settings], capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{settings} failed:\n{done.stderr[-2000:]}")
+    found: dict[str, Any] = json.loads((place / "scores.json").read_text(encoding="utf-8"))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--methods", nargs="+", default=["full", "head", "lora", "norm_tuning"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--pretrain-each", type=int, default=2000)
+    parser.add_argument("--out", type=Path, default=Path("transfer_resnet.jsonl"))
+    given = parser.parse_args()
+    drawn = ["--model", "timm/resnet18", "model.pretrained=false", "--method", "full", "train.learning_rate=0.001",
+             "train.head_learning_rate=0.001"]  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="tunesmith-bench-") as name:
+        place = Path(name)
+        write_part(given.data, place / "first", "train", range(5), given.pretrain_each)
+        for which, each in (("train", 100), ("test", 1000)):
+            write_part(given.data, place / "second", which, range(5, 10), each)
+        first = fit(place / "pretrained", place / "first", [*drawn, "train.epochs=2"])
+        print(f"pretrained on classes 0 to 4: accuracy {first['after']['accuracy']:.4f}", flush=True)
+        found: dict[str, list[float]] = {}
+        for method in [*given.methods, "scratch"]:
+            start = drawn if method == "scratch" else ["--model", str(place / "pretrained/best"), "--method", method]
+            for seed in given.seeds:
+                more = [f"train.seed={seed}", "data.split.validation=0", "train.epochs=7"]
+                scores = fit(place / f"{method}-{seed}", place / "second", [*start, *more])
+                found.setdefault(method, []).append(scores["after"]["accuracy"])
+                with given.out.open("a", encoding="utf-8") as file:
+                    record = {"method": method, "seed": seed, **scores["after"], **scores["cost"]}
+                    file.write(json.dumps(record) + "\n")
+            mean, low = statistics.mean(found[method]), min(found[method])
+            print(f"{method:12} mean {mean:.4f}  lowest {low:.4f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
