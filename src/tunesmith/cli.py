@@ -105,6 +105,7 @@ def check(
 def inspect(
     data: Annotated[str, typer.Argument(metavar="DATA", help="file, folder, glob, package:NAME/path or data set")],
     settings: Settings = None,
+    task: Task = None,
     model: Model = None,
     as_json: AsJson = False,
 ) -> None:
@@ -112,7 +113,8 @@ def inspect(
     from tunesmith.cli_data import look, work_folder
 
     with work_folder() as work:
-        found = look(data, model, settings or [], work)
+        given = [f"task={task}"] if task else []
+        found = look(data, model, [*given, *(settings or [])], work)
     text = json.dumps(found.as_dict(), ensure_ascii=False, indent=1) if as_json else "\n".join(found.lines())
     typer.echo(text)
 

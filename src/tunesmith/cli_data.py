@@ -36,19 +36,23 @@ def look(data: str, model: str | None, settings: Sequence[str], work: Path) -> I
     """Figures on the data. model: whose tokens are counted; without one, lengths are left out."""
     from tunesmith.data.inspect import inspect
     from tunesmith.data.load import load
+    from tunesmith.data.load_boxes import load_boxes
     from tunesmith.recipe.defaults import LONGEST
     from tunesmith.recipe.recipe import Recipe
 
     task = [] if any(setting.startswith("task=") for setting in settings) else ["task=text_classification"]
     recipe = Recipe.read(None, *task, f"model={model or 'none'}", f"data.path={data}", *settings)
     lengths, longest = None, None
-    if model is not None:
+    if model is not None and recipe.task.kind == "texts":
         from tunesmith.models.lengths import token_lengths
         from tunesmith.models.source import locate
 
         lengths, longest = token_lengths(locate(recipe.model.name, recipe.model.revision))
     asked = getattr(recipe.task, "max_length", "auto")
-    dataset = load(recipe.data, work, inputs=recipe.task.input_columns, kind=recipe.task.kind)
+    if recipe.task.kind == "boxes":
+        dataset = load_boxes(recipe.data, work)
+    else:
+        dataset = load(recipe.data, work, inputs=recipe.task.input_columns, kind=recipe.task.kind)
     most = min(LONGEST, longest or LONGEST)  # what `auto` cuts at
     return inspect(dataset, lengths, asked if isinstance(asked, int) else most if lengths else None)
 
