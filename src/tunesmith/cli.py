@@ -227,6 +227,7 @@ def main() -> None:
 
     if not sys.warnoptions and os.environ.get("TUNESMITH_DEBUG") != "1":
         warnings.simplefilter("ignore", FutureWarning)  # notes of other libraries to their own developers
+        warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # a fault is a reason in quarantine
     try:
         app()
     except TunesmithError as fault:
