@@ -39,7 +39,7 @@ def test_the_head_alone_gives_the_answers_of_the_whole(tmp_path: Path) -> None:
     features = keep_features(net, net.head, batches(pixels), 5, tmp_path / "f")
     assert features is not None
     assert len(features) == 5
-    alone = HeadAlone(net.head, ("a", "b", "c"))
+    alone = HeadAlone(net.head)
     for numbers, batch in batches(pixels):
         rows = torch.stack([torch.from_numpy(features[i]["features"].copy()) for i in numbers])
         assert torch.equal(alone(rows), net(batch.inputs["pixels"]))

@@ -61,7 +61,7 @@ def read_folder(folder: Path) -> dict[str, Tensor]:
 
 def _unpickled(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)  # tensors and plain containers; runs no code
     except Exception as error:  # torch raises a dozen kinds for a pickle that is damaged or forbidden
         raise ModelError(
             f"{path} could not be read as weights ({type(error).__name__}): it is damaged, or a pickle with more in "

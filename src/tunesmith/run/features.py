@@ -9,6 +9,7 @@ from typing import Any
 
 from tunesmith.data.batches import evaluation_order
 from tunesmith.evaluate.evaluate import TOKENS, Part
+from tunesmith.models.vision_described import describe, description
 from tunesmith.run.setup import Learning, Ready, make_batches
 from tunesmith.train.frozen import HeadAlone, keep_features
 from tunesmith.types import Batch
@@ -33,7 +34,8 @@ def on_features(ready: Ready, learning: Learning, work: Path) -> tuple[Learning,
         if found is None:
             return None
         parts[name] = replace(part, encoded=found)
-    alone = HeadAlone(module, ready.dataset.labels)
+    alone = HeadAlone(module)
+    describe(alone, description(learning.model))
     batches, _ = make_batches(ready, parts["train"])
     return replace(learning, model=alone, batches=batches), parts["validation"]
 

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from tunesmith.pictures.box_augment import BoxAugment
 
-SURE = 0.5
-"""Score from which a box counts as an answer where one is shown."""
 KEPT = 0.05
 """Score below which a box is not written to predictions/; scores are taken on all."""
 

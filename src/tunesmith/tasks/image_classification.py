@@ -81,7 +81,6 @@ class ImageClassification(Task):
         size = None if self.size == "auto" else self.size
         found = load_image_classifier(source, labels, multi_label=multi_label, seed=seed, size=size)
         found.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster convolutions
-        found.model.__dict__["label_names"] = tuple(labels)
         return found
 
     def write_companions(self, pretrained: Pretrained, folder: Path) -> None:
@@ -108,8 +107,10 @@ class ImageClassification(Task):
         """Patches of what the model is given, the same for all."""
         import numpy as np
 
+        from tunesmith.pictures.form import patches
+
         form: PictureForm = pretrained.processor
-        return np.full(len(examples), max(1, form.height * form.width // 256))
+        return np.full(len(examples), patches(form.height, form.width))
 
     def encode(self, examples: Sequence[Example], processor: Any) -> list[Encoded]:
         """Each picture decoded and resized, uint8 [height, width, 3]. DataError if one can no longer be read."""
@@ -159,14 +160,13 @@ class ImageClassification(Task):
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
         """Cross-entropy (binary for several labels); of a mixed picture the shares of both its labels."""
-        from contextlib import nullcontext
-
-        from tunesmith.models.detectors.gradients import sound_gradients
+        from tunesmith.models.gradients import sound_gradients
+        from tunesmith.models.vision_described import description
 
         assert batch.labels is not None
-        with sound_gradients(model) if len(batch) == 1 else nullcontext():
+        with sound_gradients(model):
             logits = answer(model, batch)
-        weights = classification.weights_of(self.class_weights, model.label_names, logits)  # type: ignore[arg-type]
+        weights = classification.weights_of(self.class_weights, description(model).labels, logits)
         smooth = self.label_smoothing
         own, other = batch.labels, batch.inputs.get("partner")
         if other is None:

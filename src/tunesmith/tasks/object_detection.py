@@ -122,8 +122,10 @@ class ObjectDetection(Task):
         """Patches of a picture of the longest sides."""
         import numpy as np
 
+        from tunesmith.pictures.form import patches
+
         form: PictureForm = pretrained.processor
-        return np.full(len(examples), max(1, form.height * form.width // 256))
+        return np.full(len(examples), patches(form.height, form.width))
 
     def encode(self, examples: Sequence[Example], processor: Any) -> list[Encoded]:
         """Each picture decoded and resized, uint8 [height, width, 3], and its own width and height."""
@@ -175,7 +177,9 @@ class ObjectDetection(Task):
 
     def predictions(self, logits: np.ndarray, labels: Sequence[str], thresholds: Any = None) -> list[Prediction]:
         """The classes of the boxes that are at least half sure, the surest first."""
-        kept = [row[row[:, 4] >= _boxes.SURE] for row in logits]
+        from tunesmith.pictures.draw import LEAST_SCORE
+
+        kept = [row[row[:, 4] >= LEAST_SCORE] for row in logits]
         return [Prediction(row, tuple(labels[int(box[5])] for box in boxes))
                 for row, boxes in zip(logits, kept, strict=True)]  # fmt: skip
 

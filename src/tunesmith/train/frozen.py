@@ -21,10 +21,9 @@ from tunesmith.types import Batch
 class HeadAlone(nn.Module):
     """A model's head as a model of its own: features [examples, ...] to logits [examples, classes]."""
 
-    def __init__(self, head: nn.Module, label_names: Sequence[str]) -> None:
+    def __init__(self, head: nn.Module) -> None:
         super().__init__()
         self.head = head
-        self.label_names = tuple(label_names)
 
     def forward(self, features: Tensor) -> Tensor:
         """Logits."""

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from tunesmith.models.detectors.detr_loss import detr_detect, detr_loss, plain_module
-from tunesmith.models.detectors.gradients import sound_gradients
 from tunesmith.models.detectors.one_stage import one_stage_detect, one_stage_loss
 from tunesmith.models.detectors.pictures import boxes_of, image_list, padded
 from tunesmith.models.detectors.two_stage import two_stage_detect, two_stage_loss
+from tunesmith.models.gradients import sound_gradients
 from tunesmith.types import Loss
 
 MOST = 100

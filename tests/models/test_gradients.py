@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tunesmith.models.detectors.gradients import sound_gradients
+from tunesmith.models.gradients import sound_gradients
 
 
 def gradients(norm: nn.Module, pixels: Tensor, arriving: Tensor) -> tuple[Tensor, ...]:
