@@ -44,12 +44,13 @@ def make_optimizer(learned: Mapping[str, Tensor], anatomy: Anatomy, rates: Rates
 
 def _peak(name: str, anatomy: Anatomy, rates: Rates) -> float:
     depth = len(anatomy.blocks)
-    if any(f".{part}." in f".{name}" for part in anatomy.head):
+    if any(f".{part}." in f".{name}." for part in anatomy.head):
         return rates.head
     for number, block in enumerate(anatomy.blocks):
-        if f".{block}." in f".{name}":
+        if f".{block}." in f".{name}.":
             return rates.body * rates.layer_decay ** (depth - 1 - number)
-    inside_embeddings = any(f".{part}." in f".{name}" for part in anatomy.embeddings)
+    # a part may be a bare parameter, as a vision transformer's pos_embed is
+    inside_embeddings = any(f".{part}." in f".{name}." for part in anatomy.embeddings)
     return rates.body * (rates.layer_decay**depth if inside_embeddings else 1.0)
 
 
