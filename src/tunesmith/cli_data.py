@@ -35,8 +35,7 @@ def work_folder() -> Iterator[Path]:
 def look(data: str, model: str | None, settings: Sequence[str], work: Path) -> Inspection:
     """Figures on the data. model: whose tokens are counted; without one, lengths are left out."""
     from tunesmith.data.inspect import inspect
-    from tunesmith.data.load import load
-    from tunesmith.data.load_boxes import load_boxes
+    from tunesmith.data.load_for import load_for
     from tunesmith.recipe.defaults import LONGEST
     from tunesmith.recipe.recipe import Recipe
 
@@ -49,10 +48,7 @@ def look(data: str, model: str | None, settings: Sequence[str], work: Path) -> I
 
         lengths, longest = token_lengths(locate(recipe.model.name, recipe.model.revision))
     asked = getattr(recipe.task, "max_length", "auto")
-    if recipe.task.kind == "boxes":
-        dataset = load_boxes(recipe.data, work)
-    else:
-        dataset = load(recipe.data, work, inputs=recipe.task.input_columns, kind=recipe.task.kind)
+    dataset = load_for(recipe.task.kind, recipe.data, work, inputs=recipe.task.input_columns)
     most = min(LONGEST, longest or LONGEST)  # what `auto` cuts at
     return inspect(dataset, lengths, asked if isinstance(asked, int) else most if lengths else None)
 

@@ -78,7 +78,9 @@ def evaluation_lines(found: Evaluation) -> list[str]:
 def answer_line(answer: Mapping[str, Any]) -> str:
     """One answer for a person: the label, how sure, and the text or picture; of boxes how many of each class."""
     if "probabilities" not in answer:
-        sure_ones = [box[4] for box in answer["predicted"] if box[5] >= 0.5]
+        from tunesmith.pictures.draw import LEAST_SCORE
+
+        sure_ones = [box[4] for box in answer["predicted"] if box[5] >= LEAST_SCORE]
         counts = ", ".join(f"{sure_ones.count(name)} {name}" for name in dict.fromkeys(sure_ones))
         return f"{counts or 'nothing'}\t{answer['image']}"
     given = answer["predicted"]

@@ -17,8 +17,6 @@ from tunesmith.metrics.boxes import (
     NONE,
     Matches,
     average_precision,
-    bootstrap_ap,
-    paired_ap_difference,
     precision_recall,
 )
 
@@ -134,7 +132,7 @@ def test_where_there_is_no_truth_scores_are_minus_one_and_never_nan(most: int) -
     for detections in (found, nothing):
         scores = average_precision(detections, nothing, NAMES)
         assert set(scores.values()) == {NONE}
-        interval = bootstrap_ap(detections, nothing, NAMES, resamples=5)
+        interval = Matches(detections, nothing, NAMES).interval(resamples=5)
         assert (interval.value, interval.low, interval.high) == (NONE, NONE, NONE)
         assert precision_recall(detections, nothing, NAMES) == {}
 
@@ -155,8 +153,8 @@ def test_what_lies_in_a_crowd_is_not_held_against_the_model() -> None:
 
 def test_the_interval_holds_the_score_and_follows_from_the_seed() -> None:
     found, truth = random_boxes(7, pictures=40)
-    first, again = (bootstrap_ap(found, truth, NAMES, seed=4, resamples=60) for _ in range(2))
-    other = bootstrap_ap(found, truth, NAMES, seed=5, resamples=60)
+    first, again = (Matches(found, truth, NAMES).interval(seed=4, resamples=60) for _ in range(2))
+    other = Matches(found, truth, NAMES).interval(seed=5, resamples=60)
     assert first == again
     assert first != other
     assert first.value == pytest.approx(average_precision(found, truth, NAMES)["ap"], abs=1e-9)
@@ -165,14 +163,14 @@ def test_the_interval_holds_the_score_and_follows_from_the_seed() -> None:
 
 def test_pairing_cancels_what_makes_pictures_hard() -> None:
     found, truth = random_boxes(8, pictures=40)
-    same = paired_ap_difference(found, found, truth, NAMES, resamples=40)
+    same = Matches(found, truth, NAMES).interval(Matches(found, truth, NAMES), resamples=40)
     assert (same.value, same.low, same.high) == (0.0, 0.0, 0.0)
     worse = found.copy()
     worse[:, ::4, 4] = -1
-    gain = paired_ap_difference(worse, found, truth, NAMES, resamples=60)
+    gain = Matches(found, truth, NAMES).interval(Matches(worse, truth, NAMES), resamples=60)
     before, after = (average_precision(one, truth, NAMES)["ap"] for one in (worse, found))
     assert gain.value == pytest.approx(after - before, abs=1e-9)
-    alone = bootstrap_ap(found, truth, NAMES, resamples=60)
+    alone = Matches(found, truth, NAMES).interval(resamples=60)
     assert gain.high - gain.low < alone.high - alone.low
 
 

@@ -15,7 +15,7 @@ from tests.run.worker import events, killed_and_whole, state
 from tunesmith.deploy.answers import answers, read_new
 from tunesmith.deploy.evaluation import evaluate_run
 from tunesmith.deploy.predictor import Predictor
-from tunesmith.errors import ModelError, RunError
+from tunesmith.errors import ModelError, RecipeError, RunError
 from tunesmith.events import Evaluated, Step
 from tunesmith.methods.base import registry as methods
 from tunesmith.recipe.recipe import Recipe
@@ -143,6 +143,12 @@ def test_every_method_is_tried_on_a_model_that_a_person_names(tmp_path: Path) ->
     assert "visual_prompt" in found["prompt_tuning"]
     with pytest.raises(ModelError):
         fitting(str(tmp_path / "nothing"), "image_classification", 3)
+
+
+def test_boxes_cannot_be_drawn_by_a_run_that_finds_none(tmp_path: Path) -> None:
+    run = fitted(picture_recipe(tmp_path, method="head"), tmp_path / "run")
+    with pytest.raises(RecipeError, match="--drawn"):
+        next(answers(Predictor(run.folder), [], tmp_path / "drawn"))
 
 
 def test_a_picture_that_went_away_is_named(tmp_path: Path) -> None:

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 
 from tunesmith.errors import DiskError
+from tunesmith.pictures.form import patches
 from tunesmith.types import Example, Examples
 
 Encode = Callable[[Sequence[Example]], Sequence[Mapping[str, Any]]]
 LIMIT = 8 << 30  # bytes of decoded pictures that one part may keep on disk
 SPARE = 2 << 30  # bytes that stay free
 AHEAD = 64  # pictures decoded together: threads share them, memory holds no more
-PATCH = 256  # pixels of the patch that lengths count in
 
 
 class StoredPictures:
@@ -32,7 +32,7 @@ class StoredPictures:
     """
 
     def __init__(self, path: Path, shapes: np.ndarray, more: list[dict[str, Any]], kept: int, live: Any) -> None:
-        self.lengths = np.maximum(1, shapes[:, 0] * shapes[:, 1] // PATCH).astype(np.int32)
+        self.lengths = np.array([patches(*shape) for shape in shapes.tolist()], dtype=np.int32)
         self._shapes, self._more, self._kept, self._live = shapes, more, kept, live
         ends = np.cumsum(shapes[:kept, 0] * shapes[:kept, 1] * 3)
         self._starts = np.concatenate([[0], ends]).astype(np.int64)

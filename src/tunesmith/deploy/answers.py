@@ -15,7 +15,7 @@ from tunesmith.data.options import DataOptions
 from tunesmith.deploy.predictor import Predictor
 from tunesmith.errors import DiskError, RecipeError
 from tunesmith.pictures.decode import read_picture
-from tunesmith.pictures.draw import drawn
+from tunesmith.pictures.draw import LEAST_SCORE, drawn
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run.folder import open_run
 from tunesmith.tasks.base import Task
@@ -60,11 +60,11 @@ def answers(
     """
     task, labels = predictor.task, predictor.labels
     if drawings is not None and task.kind != "boxes":
-        raise RecipeError("--drawings is for runs that find boxes in pictures; this one does not.")
+        raise RecipeError("--drawn is for runs that find boxes in pictures; this one does not.")
     for chunk in chunks(examples, predictor):
         logits = predictor.logits(chunk)
         if task.kind == "boxes":
-            for record in task.records(_Held(chunk), logits, labels, None, multi_label=False):
+            for record in task.records(chunk, logits, labels, None, multi_label=False):
                 yield record if drawings is None else {**record, "drawn": _draw(record, labels, drawings)}
             continue
         found = task.predictions(logits, labels, predictor.thresholds)
@@ -82,15 +82,11 @@ def chunks(examples: Iterable[Example], predictor: Predictor) -> Iterator[list[E
         yield chunk
 
 
-class _Held(list[Example]):
-    """Examples that a caller holds anyway."""
-
-
 def _draw(record: dict[str, Any], labels: Sequence[str], folder: Path) -> str:
     """Write the picture with the boxes that are at least half sure; its path."""
     from PIL import Image
 
-    sure = [box for box in record["predicted"] if box[5] >= 0.5]
+    sure = [box for box in record["predicted"] if box[5] >= LEAST_SCORE]
     boxes = np.array([box[:4] for box in sure], dtype=np.float32).reshape(-1, 4)
     picture = drawn(
         read_picture(record["image"]), boxes, [box[4] for box in sure], [box[5] for box in sure], labels=labels

@@ -11,6 +11,7 @@ import numpy as np
 
 from tunesmith.evaluate.evaluate import logits_of
 from tunesmith.metrics import classification
+from tunesmith.pictures.form import patches
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run.folder import open_run
 from tunesmith.tasks.base import Encoded
@@ -21,7 +22,7 @@ from tunesmith.types import Example, Prediction
 def _work(row: Encoded) -> int:
     """Tokens of an encoded text, patches of an encoded picture."""
     first: Any = next(iter(row.values()))
-    return len(first) if "picture" not in row else max(1, first.shape[0] * first.shape[1] // 256)
+    return len(first) if "picture" not in row else patches(*first.shape[:2])
 
 
 class _InMemory:

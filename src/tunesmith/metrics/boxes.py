@@ -67,27 +67,6 @@ def precision_recall(
     }
 
 
-def bootstrap_ap(
-    detections: np.ndarray, targets: np.ndarray, labels: Sequence[str], *, seed: int = 0, resamples: int = 200
-) -> Interval:
-    """Interval of `ap` over pictures. Detections are matched to the truth once, then only counted again."""
-    return Matches(detections, targets, labels).interval(seed=seed, resamples=resamples)
-
-
-def paired_ap_difference(
-    before: np.ndarray,
-    after: np.ndarray,
-    targets: np.ndarray,
-    labels: Sequence[str],
-    *,
-    seed: int = 0,
-    resamples: int = 200,
-) -> Interval:
-    """Interval of `ap` after minus `ap` before, each resample taking the same pictures for both."""
-    first, second = Matches(before, targets, labels), Matches(after, targets, labels)
-    return second.interval(first, seed=seed, resamples=resamples)
-
-
 class _Ranked(NamedTuple):
     """Detections of one class, the highest score first [detections], that may count at any IoU.
 

@@ -21,7 +21,7 @@ et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), and no generator of
 that was killed and resumed sees the pictures that the uninterrupted run saw, with any number of workers.
 
 Speed: a crop and its resizing are one antialiased pass over whole numbers of eight bits; nothing becomes a float that
-need not. A 256 x 340 picture to 224 x 224 on one thread takes about half a millisecond with `light`.
+need not.
 
 Sources: crops of random area and shape: Szegedy et al. (2015), arXiv 1409.4842. Random erasing: Zhong et al. (2020),
 arXiv 1708.04896. mixup: Zhang et al. (2018), arXiv 1710.09412. CutMix: Yun et al. (2019), arXiv 1905.04899. Mild

@@ -81,3 +81,8 @@ def _middle(picture: np.ndarray) -> np.ndarray:
     tall, wide = min(height, LONGEST_RATIO * width), min(width, LONGEST_RATIO * height)
     top, left = (height - tall) // 2, (width - wide) // 2
     return picture[top : top + tall, left : left + wide]
+
+
+def patches(height: int, width: int) -> int:
+    """How many patches of 16 x 16 pixels a picture has: the measure of work, as tokens are for texts; at least 1."""
+    return max(1, height * width // 256)

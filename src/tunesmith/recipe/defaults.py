@@ -90,26 +90,22 @@ def _rates(recipe: Recipe, facts: Facts) -> dict[str, tuple[Any, str]]:
     power = 0.5 if method.adapter else 1.0
     scale = 1.0 if pictures else min(1.0, REFERENCE_HIDDEN / max(1, facts.hidden_size)) ** power
     own, source = method.learning_rate, method.learning_rate_source
-    if method.only_head and recipe.task.head_learning_rate is not None:
-        own, source = recipe.task.head_learning_rate, "the task's own rate for new parts (docs/experiments.md)"
-        pictures = False
-    if pictures and method.vision_learning_rate is not None:
-        own, source = method.vision_learning_rate, method.vision_learning_rate_source
+    head, head_source = method.head_learning_rate, "the method's own rate for a head (docs/experiments.md)"
+    if pictures:
+        if method.vision_learning_rate is not None:
+            own, source = method.vision_learning_rate, method.vision_learning_rate_source
+        head = head if method.vision_head_learning_rate is None else method.vision_head_learning_rate
+    if recipe.task.head_learning_rate is not None:
+        head, head_source = recipe.task.head_learning_rate, "the task's own rate for new parts (docs/experiments.md)"
+        own, source = (head, head_source) if method.only_head else (own, source)
     rate = train.learning_rate
     if rate == "auto":
         rate = _tidy(own * scale)
         how = "" if scale == 1 else f", times (384 / {facts.hidden_size})^{power:g} for this width"
         chosen["learning_rate"] = (rate, f"{source}{how}")
     if train.head_learning_rate == "auto":
-        head = method.head_learning_rate
-        source = "the method's own rate for a head (docs/experiments.md)"
-        if pictures and method.vision_head_learning_rate is not None:
-            head = method.vision_head_learning_rate
-        if recipe.task.head_learning_rate is not None:
-            head, source = recipe.task.head_learning_rate, "the task's own rate for new parts (docs/experiments.md)"
-        head_rate = rate if method.only_head else _tidy(head * scale)
-        source = "as learning_rate" if method.only_head else source
-        chosen["head_learning_rate"] = (head_rate, source)
+        only = (rate, "as learning_rate")
+        chosen["head_learning_rate"] = only if method.only_head else (_tidy(head * scale), head_source)
     return chosen
 
 

@@ -150,6 +150,7 @@ def _weights(source: dict[str, Any], tuned: dict[str, Any], imports: list[str]) 
         imports.append("from safetensors.torch import load_file")
         lines.append("weights = load_file(base)")
     else:
+        # a line of the card, for its reader to run: as safe as our own reading of a .pth
         lines.append('weights = torch.load(base, map_location="cpu", weights_only=True)')
     if _in_order(source):
         lines.append("weights = dict(zip(model.state_dict(), weights.values()))  # other names, in the same order")

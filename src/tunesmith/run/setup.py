@@ -15,9 +15,7 @@ from torch import Tensor, nn
 
 from tunesmith.data.batches import TrainBatches
 from tunesmith.data.encoded import encode_to_disk
-from tunesmith.data.load import load
-from tunesmith.data.load_boxes import load_boxes
-from tunesmith.data.options import DataOptions
+from tunesmith.data.load_for import load_for
 from tunesmith.data.prefetch import Prefetched
 from tunesmith.data.stored import keep_pictures
 from tunesmith.errors import DataError
@@ -72,7 +70,7 @@ def set_up(recipe: Recipe, work: Path) -> Iterator[str | Ready]:
     device = Device()
     place = work / f"process-{device.rank}"
     yield "reading the data"
-    dataset = read_data(task, recipe.data, place)
+    dataset = load_for(task.kind, recipe.data, place, inputs=task.input_columns)
     if not len(dataset.train):
         raise DataError("no example is left to train on: lower data.split.validation and data.split.test.")
     yield "reading the model"
@@ -92,13 +90,6 @@ def set_up(recipe: Recipe, work: Path) -> Iterator[str | Ready]:
     limit = facts.model_max_length
     room = None if limit is None else limit - recipe.method.added_tokens()
     yield Ready(recipe, origins, dataset, parts, pretrained, device, lengths, room)
-
-
-def read_data(task: Task, options: DataOptions, folder: Path) -> Dataset:
-    """The person's data, as this kind of task reads them."""
-    if task.kind == "boxes":
-        return load_boxes(options, folder)
-    return load(options, folder, inputs=task.input_columns, kind=task.kind)
 
 
 def encoded_part(task: Task, examples: Examples, labels: Sequence[str], processor: Any, path: Path) -> Part:

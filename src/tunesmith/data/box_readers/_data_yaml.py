@@ -47,7 +47,7 @@ def _parsed(file: Path) -> Any:
     try:
         if file.stat().st_size > _LARGEST:
             raise DataError(f"{file} is too large for a data.yaml.")
-        return yaml.load(file.read_bytes(), Loader=yaml.BaseLoader)  # texts, lists, mappings
+        return yaml.load(file.read_bytes(), Loader=yaml.BaseLoader)  # makes texts, lists and mappings, no objects
     except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
         raise DataError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from error
 
