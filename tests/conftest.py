@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import copy
 import functools
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tunesmith.types import ModelSource, Pretrained
+
+# The same examples in every run, so that what passed here passes in CI; HYPOTHESIS=explore draws new ones.
+settings.register_profile("fixed", derandomize=True)
+settings.register_profile("explore")
+settings.load_profile(os.environ.get("HYPOTHESIS", "fixed"))
 
 TINY_MODELS = ("bert", "roberta", "distilbert", "electra", "deberta-v2", "albert", "modernbert", "gpt2", "llama")
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
