@@ -1,35 +1,42 @@
-"""Write `docs/methods/NAME.md` for every method: its module's docstring and a table of its options.
+"""Write `docs/methods/NAME.md` for every method and `docs/retentions/NAME.md` for every retention: its module's
+docstring and a table of its options.
 
-Run after a change to a method: `python docs/method_pages.py`. A test fails while page and method differ.
+Run after a change to one: `python docs/method_pages.py`. A test fails while page and plugin differ.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from tunesmith.methods.base import registry
+from tunesmith.methods.base import registry as methods
+from tunesmith.plugin import Registry
+from tunesmith.retention.base import registry as retentions
 
-FOLDER = Path(__file__).parent / "methods"
+FOLDERS = {"method": Path(__file__).parent / "methods", "retention": Path(__file__).parent / "retentions"}
+REGISTRIES: dict[str, Registry] = {"method": methods, "retention": retentions}
 
 
-def page(name: str) -> str:
-    """The page of one method, in Markdown."""
-    method = registry.get(name)
+def page(name: str, section: str = "method") -> str:
+    """The page of one method or retention, in Markdown."""
+    registry = REGISTRIES[section]
+    plugin, options = registry.get(name), _options(name, section)
     first, _, rest = registry.page(name).partition("\n")
-    lines = [f"# {name}", "", first, rest.rstrip(), "", "## In a recipe", "", "```yaml", "method:", f"  name: {name}"]
-    lines += [f"  {option}: {_yaml(field['default'])}" for option, field in _options(name).items()] + ["```", ""]
-    if _options(name):
+    head = [f"# {name}", "", first, rest.rstrip(), "", "## In a recipe", "", "```yaml", f"{section}:"]
+    lines = [*head, f"  name: {name}"]
+    lines += [f"  {option}: {_yaml(field['default'])}" for option, field in options.items()] + ["```", ""]
+    if options:
         lines += ["| option | default | limits | meaning |", "|---|---|---|---|"]
-        for option, field in _options(name).items():
+        for option, field in options.items():
             cells = (f"`{option}`", f"`{_yaml(field['default'])}`", _limits(field), field.get("description", ""))
             lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
-    lines.append(f"Learning rate: {method.learning_rate:g} ({method.learning_rate_source}).")
-    return "\n".join(lines) + "\n"
+    if section == "method":
+        lines.append(f"Learning rate: {plugin.learning_rate:g} ({plugin.learning_rate_source}).")
+    return "\n".join(lines).rstrip() + "\n"
 
 
-def _options(name: str) -> dict[str, dict]:
-    return registry.get(name).model_json_schema().get("properties", {})
+def _options(name: str, section: str) -> dict[str, dict]:
+    return REGISTRIES[section].get(name).model_json_schema().get("properties", {})
 
 
 def _yaml(value: object) -> str:
@@ -58,6 +65,7 @@ def _limits(field: dict) -> str:
 
 
 if __name__ == "__main__":
-    FOLDER.mkdir(exist_ok=True)
-    for method_name in registry.names():
-        (FOLDER / f"{method_name}.md").write_text(page(method_name), encoding="utf-8")
+    for kind, folder in FOLDERS.items():
+        folder.mkdir(exist_ok=True)
+        for each in REGISTRIES[kind].names():
+            (folder / f"{each}.md").write_text(page(each, kind), encoding="utf-8")

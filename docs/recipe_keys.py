@@ -12,10 +12,13 @@ from pathlib import Path
 
 from pydantic.fields import FieldInfo
 
+from tunesmith.data.options import DataOptions
 from tunesmith.methods.base import registry as methods
-from tunesmith.plugin import Options
+from tunesmith.plugin import Options, Plugin
+from tunesmith.recipe.forgetting import OldTask
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.recipe.wanted import members, wanted
+from tunesmith.retention.base import registry as retentions
 from tunesmith.tasks.base import registry as tasks
 
 PAGE = Path(__file__).parent / "recipes.md"
@@ -34,8 +37,13 @@ def table() -> str:
         elif section == "method":
             pages = ", ".join(f"[`{name}`](methods/{name}.md)" for name in methods.names())
             parts += [f"`method.name` is one of these; the options of each are on its page: {pages}.", ""]
+        elif section == "retention":
+            pages = ", ".join(f"[`{name}`](retentions/{name}.md)" for name in retentions.names())
+            parts += [f"`retention.name` is one of these; the options of each are on its page: {pages}.", ""]
         else:
             kind = _inner(field.annotation)
+            if section == "forgetting":
+                parts += ["Of each old task:", "", HEAD, *_rows("forgetting.old_tasks.[]", OldTask), ""]
             if kind is not None:
                 parts += [HEAD, *_rows(section, kind), ""]
             else:
@@ -46,7 +54,9 @@ def table() -> str:
 def _rows(section: str, kind: type[Options]) -> Iterator[str]:
     for name, field in kind.model_fields.items():
         inner = _inner(field.annotation)
-        if inner is not None:
+        if inner is not None and issubclass(inner, Plugin | DataOptions) and section.endswith("[]"):
+            yield _row(f"{section}.{name}", field)  # as the section of that name, described there
+        elif inner is not None:
             yield from _rows(f"{section}.{name}", inner)
         else:
             yield _row(f"{section}.{name}", field)
@@ -54,7 +64,8 @@ def _rows(section: str, kind: type[Options]) -> Iterator[str]:
 
 def _row(path: str, field: FieldInfo) -> str:
     value = None if field.is_required() else field.get_default(call_default_factory=True)
-    default = "needed" if field.is_required() else f"`{value if isinstance(value, str) else json.dumps(value)}`"
+    written = value if isinstance(value, str) else json.dumps(value, default=lambda task: task.source)
+    default = "needed" if field.is_required() else f"`{written}`"
     cells = (f"`{path}`", default, wanted(field), field.description or "")
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 

@@ -129,6 +129,8 @@ def give(command: str) -> None:
     try:
         given = known[name].make_context(name, list(rest)).params
         if name in ("fit", "check"):
+            limits = {name: given.pop(name) for name in ("max_memory", "max_time")}
+            assert limits is not None
             cli._recipe(given.pop("words"), **given)
     except Exception as fault:
         raise AssertionError(f"tunesmith {command}: {fault}") from fault

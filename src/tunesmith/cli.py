@@ -7,11 +7,17 @@ import os
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tunesmith.cli_answers import AsJson, RunFolder, Settings, evaluate, predict
+from tunesmith.cli_compare import compare
+from tunesmith.cli_forecast import MaxMemory, MaxTime, into_limits, lr_find
 from tunesmith.cli_lists import methods, schema, tasks
+from tunesmith.cli_search import search
+from tunesmith.cli_select import select
+from tunesmith.cli_sequence import retained
 from tunesmith.errors import RecipeError, TunesmithError
 
 if TYPE_CHECKING:
@@ -33,11 +39,6 @@ Model = Annotated[str | None, typer.Option("--model", help="hub name, folder, fi
 Data = Annotated[str | None, typer.Option("--data", help="file, folder, glob, package:NAME/path or data set name")]
 Method = Annotated[str | None, typer.Option("--method", help="what of the model learns; see `tunesmith methods`")]
 Output = Annotated[str | None, typer.Option("--output", help="the run folder; else a new one in runs/")]
-Settings = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE ...]", help="settings such as data.columns.text=review")
-]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder that `tunesmith fit` wrote")]
-AsJson = Annotated[bool, typer.Option("--json", help="machine-readable: JSON and nothing else on standard output")]
 
 
 @app.callback(invoke_without_command=True)
@@ -58,9 +59,12 @@ def fit(
     data: Data = None,
     method: Method = None,
     output: Output = None,
+    max_memory: MaxMemory = None,
+    max_time: MaxTime = None,
 ) -> None:
     """Fine-tune: from a recipe file, from options alone, or from both (the command line wins)."""
     recipe = _recipe(words, task=task, model=model, data=data, method=method, output=output)
+    recipe = into_limits(recipe, max_memory, max_time)
     from tunesmith.progress import Progress
     from tunesmith.run.fit import fit as run_fit
     from tunesmith.terminal import show_run
@@ -90,9 +94,12 @@ def check(
     data: Data = None,
     method: Method = None,
     output: Output = None,
+    max_memory: MaxMemory = None,
+    max_time: MaxTime = None,
 ) -> None:
     """Read recipe, data and model and try everything in seconds, without training."""
     recipe = _recipe(words, task=task, model=model, data=data, method=method, output=output)
+    recipe = into_limits(recipe, max_memory, max_time)
     from tunesmith.run.preflight import check as preflight
 
     found = preflight(recipe)
@@ -142,57 +149,6 @@ def init(
 
 
 @app.command()
-def evaluate(
-    run: RunFolder,
-    data: Annotated[str, typer.Option("--data", help="labelled file, folder, glob, package:NAME/path or data set")],
-    settings: Settings = None,
-    as_json: AsJson = False,
-) -> None:
-    """Score a finished run on new labelled data."""
-    from tunesmith.cli_data import work_folder
-    from tunesmith.deploy.evaluation import evaluate_run
-    from tunesmith.terminal import evaluation_lines
-
-    with work_folder() as work:
-        found = evaluate_run(run, data, work, settings or [])
-    typer.echo(json.dumps(found.as_dict(), ensure_ascii=False) if as_json else "\n".join(evaluation_lines(found)))
-
-
-@app.command()
-def predict(
-    run: RunFolder,
-    words: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[TEXT|PICTURE ...]",
-            help="texts (else lines on standard input); or pictures, folders and patterns of them",
-        ),
-    ] = None,
-    file: Annotated[str | None, typer.Option("--file", help="a data file whose rows are answered")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="for the file: data.columns.text=review")] = None,
-    as_json: AsJson = False,
-    output: Annotated[
-        Path | None, typer.Option("--output", help="write the answers to this file as JSON lines")
-    ] = None,
-    drawn: Annotated[
-        Path | None, typer.Option("--drawn", help="a folder for the pictures with the boxes that were found")
-    ] = None,
-) -> None:
-    """Answer texts or pictures with a finished run's model: given here, in a file, or on standard input."""
-    from tunesmith.cli_data import sink_for, to_answer, work_folder
-    from tunesmith.deploy.answers import answers
-    from tunesmith.deploy.predictor import Predictor
-    from tunesmith.terminal import answer_line
-
-    predictor = Predictor(run)
-    form = json_line if as_json or output is not None else answer_line
-    with work_folder() as work, sink_for(output) as sink:
-        asked = to_answer(run, predictor.task.kind, words or [], file, settings or [], work)
-        for answer in answers(predictor, asked, drawn):
-            sink.write(form(answer) + "\n")
-
-
-@app.command()
 def report(run: RunFolder) -> None:
     """Write the run's report.html anew and print its path."""
     from tunesmith.run.report import write_report
@@ -200,14 +156,8 @@ def report(run: RunFolder) -> None:
     typer.echo(write_report(run))
 
 
-app.command()(methods)
-app.command()(tasks)
-app.command()(schema)
-
-
-def json_line(answer: dict[str, Any]) -> str:
-    """One answer as a line of JSON."""
-    return json.dumps(answer, ensure_ascii=False)
+for command in (evaluate, predict, retained, compare, select, lr_find, search, methods, tasks, schema):
+    app.command(command.__name__.replace("_", "-"))(command)
 
 
 def _recipe(words: list[str] | None, **flags: str | None) -> Recipe:

@@ -62,6 +62,13 @@ def result_lines(scores: Mapping[str, Any]) -> list[str]:
     gain = scores.get("difference", {}).get(name)
     if gain:
         lines.append(f"{'difference':<17}{gain[0]:+.3f}  (95 % interval {gain[1]:+.3f} to {gain[2]:+.3f})")
+    for task, told in scores.get("old_tasks", {}).items():
+        metric = told["main_score"]["name"]
+        lost, low, high = told["forgetting"]["initial_minus_last"]
+        lines.append(
+            f"{'forgotten':<17}{lost:+.3f}  (95 % interval {low:+.3f} to {high:+.3f}): {task}, {metric} "
+            f"{told['before'][metric]:.3f} before, {told['after'][metric]:.3f} after"
+        )
     return lines
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -257,22 +256,6 @@ def test_a_merged_copy_answers_alike_and_the_trained_model_is_left_alone(trained
                 parameter.zero_()
     assert all(torch.equal(tensor, before[name]) for name, tensor in trained.model.state_dict().items())
     assert torch.equal(answers(trained.model), trained.logits)
-
-
-def test_switched_off_it_is_the_old_model_bit_for_bit(trained: Trained) -> None:
-    method, model = trained.method, trained.model
-    if not method.adapter or method.name in CHANGES_AT_ONCE or trained.case in ("lora pissa", "lora olora"):
-        pytest.skip("these change the model's own weights, or have no switch")
-    learned = method.learned(model)
-    kept = copied(learned)
-    off = model.disable_adapter() if hasattr(model, "disable_adapter") else nullcontext()  # type: ignore[operator]
-    with torch.no_grad(), off:
-        if not hasattr(model, "disable_adapter"):
-            for name, tensor in learned.items():
-                tensor.copy_(trained.start[name])
-        assert torch.equal(answers(model), trained.untouched)
-        for name, tensor in learned.items():
-            tensor.copy_(kept[name])
 
 
 @pytest.mark.parametrize(("case", "kind"), list(CANNOT), ids=[" on ".join(pair) for pair in CANNOT])

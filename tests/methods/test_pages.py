@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tunesmith.methods.base import registry
+from tunesmith.retention.base import registry as retentions
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = runpy.run_path(str(DOCS / "method_pages.py"))
@@ -30,6 +31,17 @@ def test_a_page_has_idea_cost_choice_and_source(name: str) -> None:
 
 def test_no_page_is_left_of_a_method_that_is_gone() -> None:
     assert {f.stem for f in (DOCS / "methods").glob("*.md")} == set(registry.names())
+
+
+@pytest.mark.parametrize("name", retentions.names())
+def test_a_retentions_page_says_what_it_does(name: str) -> None:
+    file = DOCS / "retentions" / f"{name}.md"
+    assert file.is_file(), "run: python docs/method_pages.py"
+    assert file.read_text(encoding="utf-8") == PAGES["page"](name, "retention"), "run: python docs/method_pages.py"
+    for heading in ("## Idea", "## Cost", "## When to choose it", "## Source"):
+        assert heading in retentions.page(name)
+    for option, field in retentions.get(name).model_json_schema().get("properties", {}).items():
+        assert field.get("description"), option
 
 
 @pytest.mark.parametrize("name", registry.names())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 
 import pytest
 import torch
@@ -115,6 +116,73 @@ def test_micro_batches_of_any_size_give_the_same_run(cut: int) -> None:
     assert [s.gradient_norm for s in parts] == pytest.approx([s.gradient_norm for s in whole], rel=1e-4)
     for a, b in zip(one.parameters(), two.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def held_back(net: nn.Module, step: int) -> Iterator[Tensor]:
+    """A penalty of two parts, one of them with the step in it."""
+    assert isinstance(net, Net)
+    yield 0.3 * net.head.weight.square().sum()
+    yield 0.1 * step * net.body[0].weight.square().sum()  # type: ignore[union-attr, operator]
+
+
+@pytest.mark.parametrize("cut", [100, 2])
+def test_a_penalty_is_added_to_the_mean_loss(cut: int) -> None:
+    steps = itertools.count(1)
+
+    def whole(model: nn.Module, batch: Batch) -> Loss:
+        part = loss(model, batch)
+        return Loss(part.total + len(batch) * torch.stack(list(held_back(model, next(steps)))).sum(), part.count)
+
+    one, two, found = Net(), Net(), []
+    ways = ((one, {"loss": whole}, Data(100)), (two, {"loss": loss, "penalty": held_back}, Data(cut)))
+    for net, way, batches in ways:
+        optimizer = make_optimizer(dict(net.named_parameters()), ANATOMY, Rates(1e-2, 2e-2, 0.1, 1.0))
+        events = train(net, batches, learner=Learner(), optimizer=optimizer, plan=plan(), progress=Progress(),
+                       device=Device(), **way)  # type: ignore[arg-type]  # fmt: skip
+        found.append([event.loss for event in events if isinstance(event, Step)])
+    assert found[1] == pytest.approx(found[0], rel=1e-5)
+    for a, b in zip(one.parameters(), two.parameters(), strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-6)
+
+
+def test_a_part_of_a_penalty_is_made_once_the_last_is_differentiated() -> None:
+    seen: list[float] = []
+
+    def penalty(net: nn.Module, step: int) -> Iterator[Tensor]:
+        assert isinstance(net, Net)
+        for _ in range(3):
+            assert net.head.bias.grad is not None
+            seen.append(net.head.bias.grad[0].item())
+            yield net.head.bias.sum()
+
+    net = Net()
+    optimizer = make_optimizer(dict(net.named_parameters()), ANATOMY, Rates(1e-2, 2e-2, 0.1, 1.0))
+    events = train(net, Data(100), loss=loss, learner=Learner(), optimizer=optimizer, plan=plan(1), progress=Progress(),
+                   device=Device(), penalty=penalty)  # fmt: skip
+    assert len(list(events)) == 1
+    # the batch has eight examples, and the sum of their losses is what is differentiated
+    assert [b - a for a, b in itertools.pairwise(seen)] == pytest.approx([8, 8])
+
+
+class Both(Device):
+    """A process beside one that has the same examples; a sum over both is twice what this one has."""
+
+    def sum_over_processes(self, tensors: Sequence[Tensor]) -> None:
+        for tensor in tensors:
+            tensor.mul_(2)
+
+
+def test_processes_add_their_losses_but_not_their_penalty() -> None:
+    found = []
+    for device in (Device(), Both()):
+        net = Net()
+        optimizer = make_optimizer(dict(net.named_parameters()), ANATOMY, Rates(1e-2, 2e-2, 0.1, 1.0))
+        events = list(train(net, Data(100), loss=loss, learner=Learner(), optimizer=optimizer, plan=plan(),
+                            progress=Progress(), device=device, penalty=held_back))  # fmt: skip
+        found.append(([e.loss for e in events if isinstance(e, Step)], list(net.parameters())))
+    # twice the sum over twice the count: powers of two, so the same bits
+    assert found[0][0] == found[1][0]
+    assert all(torch.equal(a, b) for a, b in zip(found[0][1], found[1][1], strict=True))
 
 
 def test_evaluations_come_when_planned_and_mark_the_best() -> None:

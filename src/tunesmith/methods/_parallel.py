@@ -26,6 +26,7 @@ class ParallelConv(nn.Module):
         super().__init__()
         self.base = base
         self.scale = scale
+        self.off = False
         device, by_channel = base.weight.device, base.groups > 1
         size = 1 if by_channel else min(size, base.in_channels, base.out_channels)
         self.up = nn.Parameter(torch.zeros(base.out_channels, size, 1, 1, device=device))
@@ -34,8 +35,10 @@ class ParallelConv(nn.Module):
             nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Maps [examples, channels, height, width] as the frozen layer makes them, plus the learned part."""
+        """Maps [examples, channels, height, width] of the frozen layer, with the learned part unless `off`."""
         result: Tensor = self.base(inputs)
+        if self.off:
+            return result
         if self.down is None:
             added = functional.conv2d(inputs, self.up, stride=self.base.stride, groups=self.base.groups)
         else:
@@ -59,6 +62,7 @@ class ParallelLinear(nn.Module):
         super().__init__()
         self.base = base
         self.scale = scale
+        self.off = False
         size = min(size, base.in_features, base.out_features)
         device = base.weight.device
         self.down = nn.Parameter(torch.empty(size, base.in_features, device=device))
@@ -66,8 +70,10 @@ class ParallelLinear(nn.Module):
         nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Values [..., outputs]."""
+        """Values [..., outputs], with `off` the frozen layer's."""
         result: Tensor = self.base(inputs)
+        if self.off:
+            return result
         return result + functional.linear(functional.linear(inputs, self.down), self.up) * self.scale
 
     def merged(self) -> nn.Linear:
@@ -104,6 +110,11 @@ def learned_parts(model: nn.Module) -> Iterator[nn.Parameter]:
     """Every learned part's numbers."""
     for _, module in _parts(model):
         yield from module.parameters(recurse=False)
+
+
+def parts(model: nn.Module) -> Iterator[nn.Module]:
+    """The layers with a learned part; where `off` is set, it adds nothing."""
+    return (module for _, module in _parts(model))
 
 
 def merged(model: nn.Module) -> nn.Module:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 ADAPTER = "default"
 """peft's name for the one adapter; it is left out of what is saved."""
+
+PREFIX = "base_model.model."
+"""What peft puts before every name, where it wraps layers."""
 
 
 def wrap(pretrained: Pretrained, config: Any, layers: Sequence[Layer] = ()) -> nn.Module:
@@ -52,9 +56,9 @@ def _head_names(pretrained: Pretrained, config: Any) -> list[str]:
     """
     if config.is_prompt_learning:
         return [f"base_model.{head}" for head in pretrained.anatomy.head]
-    names = [name.removeprefix("base_model.model.") for name, _ in pretrained.model.named_modules()]
+    names = [name.removeprefix(PREFIX) for name, _ in pretrained.model.named_modules()]
     caught = {h: [n for n in names if n.endswith(h) and n != h] for h in pretrained.anatomy.head}
-    return [f"base_model.model.{head}" if others else head for head, others in caught.items()]
+    return [PREFIX + head if others else head for head, others in caught.items()]
 
 
 def _check(model: nn.Module, head: set[str], targets: set[str], *, prompt: bool) -> None:
@@ -62,7 +66,7 @@ def _check(model: nn.Module, head: set[str], targets: set[str], *, prompt: bool)
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils.other import ModulesToSaveWrapper
 
-    prefix = "base_model." if prompt else "base_model.model."
+    prefix = "base_model." if prompt else PREFIX
     named = [(name.removeprefix(prefix), module) for name, module in model.named_modules()]
     heads = {name for name, module in named if isinstance(module, ModulesToSaveWrapper)}
     if heads != head:
@@ -88,6 +92,22 @@ def keep_bfloat16(model: nn.Module) -> None:
         # A base stored in bfloat16 and run without autocast needs the copy: its adapters are float32.
         if layer.get_base_layer().weight.dtype == torch.float32:
             layer.cast_input_dtype_enabled = False
+
+
+@contextmanager
+def passed_by(model: nn.Module, weights: Mapping[str, Tensor] | None = None) -> Iterator[None]:
+    """Inside, peft's layers are the layers they wrap, with these weights where wrapping changed them, by full name.
+
+    peft's own `disable_adapter` also freezes what learns, goes through the whole model for a status, and puts the head
+    as it was when wrapped in place of the one that learns; here only the layers' switch is set, and set back.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    from tunesmith.models.stand_in import attribute, stand_in
+
+    layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    with attribute(layers, "_disable_adapters", True), stand_in(model, weights or {}):
+        yield
 
 
 def adapter_tensors(model: nn.Module) -> dict[str, Tensor]:

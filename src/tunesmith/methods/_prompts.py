@@ -6,6 +6,8 @@ both end in a run that learns nothing, without an error. So two short texts are 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import ModelError
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+_OFF = "prompts_are_off"
 _OTHERS = "Methods that work with every model: lora, ia3, adapter, last_blocks, full."
 
 
@@ -64,6 +67,19 @@ def wrap_prompt(pretrained: Pretrained, config: Any, *, method: str) -> nn.Modul
     return result
 
 
+@contextmanager
+def passed_by(model: nn.Module) -> Iterator[None]:
+    """Inside, the peft model hands its inputs on as they come."""
+    from tunesmith.models.stand_in import attribute
+
+    peft_model: Any = model
+    base = peft_model.get_base_model()
+    backbone = getattr(base, base.base_model_prefix, base)
+    # Not peft's `disable_adapter`, which leaves bound methods behind on the model.
+    with attribute([model], "forward", base), attribute([backbone], _OFF, True):
+        yield
+
+
 def _try_out(model: Any, method: str) -> None:
     """Answers must depend on every learned token, and must not depend on padding."""
     import torch
@@ -107,11 +123,11 @@ def _answer_from_last_token(model: Any) -> None:
     getattr(base, base.base_model_prefix).register_forward_hook(_last_real_token, with_kwargs=True)
 
 
-def _last_real_token(_module: nn.Module, _given: tuple[Any, ...], named: dict[str, Any], output: Any) -> Any:
+def _last_real_token(module: nn.Module, _given: tuple[Any, ...], named: dict[str, Any], output: Any) -> Any:
     import torch
 
     mask: torch.Tensor | None = named.get("attention_mask")
-    if mask is None:
+    if mask is None or vars(module).get(_OFF):
         return output
     hidden = output.last_hidden_state
     last = (mask != 0).long().mul(torch.arange(mask.shape[1], device=mask.device)).argmax(dim=1)

@@ -33,6 +33,7 @@ class WiderUp(nn.Module):
         self.base = base
         self.layer = layer
         self.halves = halves
+        self.off = False
         self.added = nn.Parameter(torch.empty(halves * size, layer.inputs, device=_device(base)))
         nn.init.kaiming_uniform_(self.added, a=math.sqrt(5))
         biased = getattr(base, "bias", None) is not None
@@ -40,7 +41,9 @@ class WiderUp(nn.Module):
         self.added_bias = nn.Parameter(torch.zeros(halves * size, device=_device(base))) if biased else None
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """The frozen units' values and the learned ones', half by half."""
+        """The frozen units' values and the learned ones', half by half; with `off` the frozen ones alone."""
+        if self.off:
+            return self.base(inputs)  # type: ignore[no-any-return]
         frozen = self.base(inputs).chunk(self.halves, dim=-1)
         learned = _product(inputs, self.added, self.added_bias).chunk(self.halves, dim=-1)
         return torch.cat([part for pair in zip(frozen, learned, strict=True) for part in pair], dim=-1)
@@ -67,10 +70,13 @@ class WiderDown(nn.Module):
         self.layer = layer
         self.size = size
         self.scale = scale
+        self.off = False
         self.added = nn.Parameter(torch.zeros(layer.outputs, size, device=_device(base)))
 
     def forward(self, values: Tensor) -> Tensor:
-        """What the frozen matrix makes of the frozen units, plus the learned part."""
+        """What the frozen matrix makes of the frozen units, plus the learned part unless it is `off`."""
+        if self.off:
+            return self.base(values)  # type: ignore[no-any-return]
         frozen, learned = torch.split(values, [self.layer.inputs, self.size], dim=-1)
         result: Tensor = self.base(frozen)
         return result + _product(learned, self.added) * self.scale
@@ -104,6 +110,11 @@ def added_parameters(model: nn.Module) -> Iterator[nn.Parameter]:
 def widened_layers(model: nn.Module) -> tuple[Layer, ...]:
     """The layers that were replaced, as they were."""
     return tuple(module.layer for _, module in _wider_modules(model))
+
+
+def wider_modules(model: nn.Module) -> Iterator[nn.Module]:
+    """What stands in the place of those layers; where `off` is set, they are as they were."""
+    return (module for _, module in _wider_modules(model))
 
 
 def builder(model: nn.Module, layers: Sequence[Layer], size: int) -> Callable[[], nn.Module] | None:

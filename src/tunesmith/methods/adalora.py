@@ -35,6 +35,7 @@ Zhang et al. 2023, AdaLoRA: Adaptive Budget Allocation for Parameter-Efficient F
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, model_validator
@@ -146,6 +147,14 @@ class AdaLoRA(Method):
             setattr(allocator, kind, {name: tensor.clone() for name, tensor in pairs.items()})
         pattern = {n.partition(":")[2]: t.tolist() for n, t in state.items() if n.startswith("kept:")}
         peft_model.peft_config[_peft.ADAPTER].rank_pattern = pattern or None
+
+    def passed_by(self, model: nn.Module) -> AbstractContextManager[None]:
+        """The layers without their additions."""
+        return _peft.passed_by(model)
+
+    def takes_share(self, name: str, first: Tensor) -> bool:
+        """The diagonal, which starts at zero."""
+        return ".lora_E." in name
 
     def save(self, model: nn.Module, folder: Path, pretrained: Pretrained) -> None:
         """Write peft's format with every direction, cut ones at zero: between two cuts peft's own list of directions is

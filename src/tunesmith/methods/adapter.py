@@ -40,6 +40,7 @@ activation is the block's own and `U` has no bias, so that it merges exactly; on
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
@@ -51,7 +52,7 @@ from tunesmith.types import Anatomy, Layer, Pretrained
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import nn
+    from torch import Tensor, nn
 
 _SHAPES = (["down", "up"], ["down", "gate", "up"], ["down", "gate_up"])
 
@@ -87,6 +88,17 @@ class Adapter(Method):
         for parameter in _wider.added_parameters(model):
             parameter.requires_grad_(True)
         return model
+
+    def passed_by(self, model: nn.Module) -> AbstractContextManager[None]:
+        """The layers without learned units beside them."""
+        from tunesmith.methods import _parallel, _wider
+        from tunesmith.models.stand_in import attribute
+
+        return attribute([*_wider.wider_modules(model), *_parallel.parts(model)], "off", True)
+
+    def takes_share(self, name: str, first: Tensor) -> bool:
+        """U and g, which start at zero: what the learned units make is added by that share."""
+        return name.endswith((".added", ".up")) and not bool(first.any())
 
     def save(self, model: nn.Module, folder: Path, pretrained: Pretrained) -> None:
         """Write a plain model: wider feed-forward parts, or kernels with the adapter inside."""

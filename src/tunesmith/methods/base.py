@@ -11,13 +11,17 @@ Contract (held by `tests/contracts/test_methods.py` for every file here):
   rounding.
 - `merge` returns a plain copy for deployment and leaves the trained module as it was; ModelError where no plain model
   can do the same.
+- Inside `switched_off` the model answers as the untouched one did, bit for bit, and behind it as the tuned one again.
+- `between` gives the tensors on the line from untouched to tuned, both ends exactly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from tunesmith.errors import ModelError
 from tunesmith.plugin import Plugin, Registry
 from tunesmith.types import PictureForm, Pretrained
 
@@ -46,6 +50,8 @@ class Method(Plugin):
     weight_decay: ClassVar[float] = 0.01
     adapter: ClassVar[bool] = True
     """Whether the pretrained weights stay as they were, so that switching the method off gives the old model back."""
+    has_line: ClassVar[bool] = True
+    """Whether a line leads from the untouched to the tuned model, so that `between` serves."""
 
     def added_tokens(self) -> int:
         """Places this method takes from the model's longest input; the task's `max_length` must leave room for them."""
@@ -86,6 +92,54 @@ class Method(Plugin):
 
     def restore(self, model: nn.Module, state: Mapping[str, Tensor]) -> None:
         """Put back what `state` gave; called after the learned tensors are in place."""
+
+    @contextmanager
+    def switched_off(self, model: nn.Module, start: Mapping[str, Tensor]) -> Iterator[None]:
+        """Inside, `model` answers as the untouched one, bit for bit: in evaluation mode, with the head as it began.
+
+        start: copies of all that `learned` names, taken before the first step; they are not changed. Behind it, after
+        an exception too, weights, statistics and each module's mode are as they were; calls may be nested, and a graph
+        recorded before may be differentiated inside or later. ModelError if `start` does not fit the model.
+        """
+        from tunesmith.models.stand_in import evaluating, stand_in
+
+        with evaluating(model), self.passed_by(model), stand_in(model, start, complete=self.learned(model)):
+            yield
+
+    def passed_by(self, model: nn.Module) -> AbstractContextManager[None]:
+        """Inside, what the method has put into the model takes no part. Default: it has put in nothing."""
+        return nullcontext()
+
+    def between(self, start: Mapping[str, Tensor], tuned: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+        """The learned tensors `share` of the way from `start` (0) to `tuned` (1); the ends are those given themselves.
+
+        start, tuned: copies of what `learned` names, the head left out. Between the ends each is start + share x (tuned
+        - start), counters aside; where the change of a weight is a product, its factor that starts at zero takes the
+        share and the others are tuned (`takes_share`), so that the change is `share` of the tuned one. ModelError where
+        `has_line` is false, ValueError for a share outside 0 to 1.
+        """
+        import torch
+
+        if not self.has_line:
+            raise ModelError(
+                f"{self.name} has no line between the untouched and the tuned model: it is on or off. Methods with "
+                "one: full, last_blocks, bitfit, norm_tuning, lora, adalora, ia3, adapter. Or take a retention that "
+                "works while training and needs no line."
+            )
+        if not 0 <= share <= 1:
+            raise ValueError(f"share {share} is not on the line: 0 is untouched and 1 is tuned")
+        if share in (0, 1):
+            return dict(tuned if share else start)
+        return {
+            name: torch.lerp(start[name], last, share)
+            if last.is_floating_point() and self.takes_share(name, start[name])
+            else last
+            for name, last in tuned.items()
+        }
+
+    def takes_share(self, name: str, first: Tensor) -> bool:
+        """Whether this learned tensor, `first` at the start, moves along the line; else it is tuned all the way."""
+        return True
 
     def save(self, model: nn.Module, folder: Path, pretrained: Pretrained) -> None:
         """Write the delivered form: by default the whole model, as its library keeps it (safetensors)."""

@@ -43,6 +43,7 @@ class Head(Method):
     learning_rate: ClassVar[float] = 2e-3
     learning_rate_source: ClassVar[str] = "0.953 on BBC news in 2 passes (docs/experiments.md)"
     only_head: ClassVar[bool] = True
+    has_line: ClassVar[bool] = False
 
     def prepare(self, pretrained: Pretrained) -> nn.Module:
         """Freeze everything but the head."""

@@ -29,6 +29,7 @@ arXiv 2205.05638 (rate 3e-3 there).
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, ClassVar
 
 from tunesmith.errors import ModelError
@@ -60,6 +61,10 @@ class IA3(Method):
             feedforward_modules=[layer.name for layer in down],
         )
         return _peft.wrap(pretrained, config, (*scaled, *down))
+
+    def passed_by(self, model: nn.Module) -> AbstractContextManager[None]:
+        """The layers without their scales."""
+        return _peft.passed_by(model)
 
     def save(self, model: nn.Module, folder: Path, pretrained: Pretrained) -> None:
         """Write peft's format."""

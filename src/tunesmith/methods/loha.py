@@ -29,6 +29,7 @@ Hyeon-Woo, Ye-Bin and Oh 2022, FedPara: Low-Rank Hadamard Product for Communicat
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -41,7 +42,7 @@ from tunesmith.types import Pretrained
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import nn
+    from torch import Tensor, nn
 
 
 class LoHa(Method):
@@ -65,6 +66,14 @@ class LoHa(Method):
         alpha = self.rank if self.alpha == "auto" else self.alpha
         config = LoHaConfig(r=self.rank, alpha=alpha)  # type: ignore[arg-type]
         return _peft.wrap(pretrained, config, layers)
+
+    def passed_by(self, model: nn.Module) -> AbstractContextManager[None]:
+        """The layers without their products."""
+        return _peft.passed_by(model)
+
+    def takes_share(self, name: str, first: Tensor) -> bool:
+        """The one factor of four that starts at zero."""
+        return ".hada_w2_b." in name
 
     def save(self, model: nn.Module, folder: Path, pretrained: Pretrained) -> None:
         """Write peft's format."""

@@ -30,6 +30,7 @@ Yeh et al. 2024, Navigating Text-To-Image Customization: From LyCORIS Fine-Tunin
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -42,7 +43,7 @@ from tunesmith.types import Pretrained
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import nn
+    from torch import Tensor, nn
 
 
 class LoKr(Method):
@@ -67,6 +68,14 @@ class LoKr(Method):
         alpha = self.rank if self.alpha == "auto" else self.alpha
         config = LoKrConfig(r=self.rank, alpha=alpha, decompose_factor=self.factor)  # type: ignore[arg-type]
         return _peft.wrap(pretrained, config, layers)
+
+    def passed_by(self, model: nn.Module) -> AbstractContextManager[None]:
+        """The layers without their products."""
+        return _peft.passed_by(model)
+
+    def takes_share(self, name: str, first: Tensor) -> bool:
+        """The first factor, or its own first one, which starts at zero."""
+        return ".lokr_w1." in name or ".lokr_w1_a." in name
 
     def save(self, model: nn.Module, folder: Path, pretrained: Pretrained) -> None:
         """Write peft's format."""

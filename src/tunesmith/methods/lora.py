@@ -24,7 +24,8 @@ whose weights it standardises (NFNet, BiT).
   first.
 - `olora`: `B A` starts from the QR factors of `W`, alike.
 
-The last two change the frozen weights while training. What is written is converted to plain LoRA of rank `2 r` on
+The last two change the frozen weights while training, and keep those of their layers as they were beside them, so that
+the untouched model can answer bit for bit. What is written is converted to plain LoRA of rank `2 r` on
 the untouched base, `s B A - s B0 A0`, where `B0 A0` is the start.
 
 ## Cost
@@ -46,6 +47,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -96,20 +98,33 @@ class LoRA(Method):
             use_dora=self.variant == "dora",
             init_lora_weights="pissa" if self.variant == "pissa" and not convolves else True,
         )
+        untouched = self._untouched(pretrained, layers)
         model = _peft.wrap(pretrained, config, layers)
         if self.variant != "dora":  # DoRA's weight norms need float32
             _peft.keep_bfloat16(model)
         if self.variant in _MUTATING:
-            for _, layer in _low_rank_layers(model):
+            for name, layer in _low_rank_layers(model):
+                # Not in the state dict, as below: peft would not know these names.
+                layer.register_buffer("untouched", untouched[name.removeprefix(_peft.PREFIX)], persistent=False)
                 if self.variant == "olora":
                     _start_from_qr(layer)
                 elif convolves:
                     _start_from_svd(layer)
                 for kind, factor in (("a", layer.lora_A), ("b", layer.lora_B)):
                     start = factor[_peft.ADAPTER].weight.detach().clone()
-                    # Not in the state dict: peft would not know these names.
                     layer.register_buffer(f"initial_{kind}", start, persistent=False)
         return model
+
+    def passed_by(self, model: nn.Module) -> AbstractContextManager[None]:
+        """The layers without their additions, for pissa and olora with the weights that they had before."""
+        lowered = _low_rank_layers(model) if self.variant in _MUTATING else ()
+        return _peft.passed_by(model, {f"{name}.base_layer.weight": layer.untouched for name, layer in lowered})
+
+    def takes_share(self, name: str, first: Tensor) -> bool:
+        """B, and dora's norms. For pissa and olora, where neither factor starts at zero, both: the change of a weight
+        is then `share` of the tuned one but for share (1 - share) times the product of both factors' changes.
+        """
+        return self.variant in _MUTATING or ".lora_A." not in name
 
     def state(self, model: nn.Module) -> dict[str, Tensor]:
         """For pissa and olora the starting matrices, which the frozen weights were lowered by."""
@@ -150,6 +165,13 @@ class LoRA(Method):
     def merge(self, model: nn.Module) -> nn.Module:
         """A plain copy with the additions inside its weights."""
         return _peft.merged(model)
+
+    def _untouched(self, pretrained: Pretrained, layers: tuple[Layer, ...]) -> dict[str, Tensor]:
+        """Copies of the weights that pissa and olora lower, by the layer's name."""
+        if self.variant not in _MUTATING:
+            return {}
+        model = pretrained.model
+        return {layer.name: model.get_parameter(f"{layer.name}.weight").detach().clone() for layer in layers}
 
     def _alpha(self) -> float:
         if self.alpha != "auto":

@@ -32,6 +32,7 @@ rotates inputs is Qiu et al. 2025, Orthogonal Finetuning Made Scalable, arXiv 25
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -78,6 +79,10 @@ class OFT(Method):
         if reads_pictures(pretrained) and not is_detector(pretrained.model):
             _try_out(model, pretrained.processor)
         return model
+
+    def passed_by(self, model: nn.Module) -> AbstractContextManager[None]:
+        """The layers without their rotations."""
+        return _peft.passed_by(model)
 
     def save(self, model: nn.Module, folder: Path, pretrained: Pretrained) -> None:
         """Write peft's format."""

@@ -28,6 +28,7 @@ Liu et al. 2021, GPT Understands, Too, arXiv 2103.10385.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -47,6 +48,7 @@ class PTuning(Method):
 
     learning_rate: ClassVar[float] = 1e-2
     learning_rate_source: ClassVar[str] = "0.973 on BBC news in 2 passes (docs/experiments.md)"
+    has_line: ClassVar[bool] = False
 
     length: int = Field(20, ge=1, le=1000, description="learned tokens before each text")
     encoder: Literal["mlp", "lstm"] = Field("mlp", description="the network that makes them")
@@ -73,6 +75,10 @@ class PTuning(Method):
             encoder_dropout=0.0,
         )
         return _prompts.wrap_prompt(pretrained, config, method="p_tuning")
+
+    def passed_by(self, model: nn.Module) -> AbstractContextManager[None]:
+        """The model without what stands before its texts."""
+        return _prompts.passed_by(model)
 
     def save(self, model: nn.Module, folder: Path, pretrained: Pretrained) -> None:
         """Write peft's format, the prompt encoder worked out."""

@@ -31,6 +31,7 @@ P-Tuning v2 (the same, for classification), arXiv 2110.07602.
 from __future__ import annotations
 
 import inspect
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -51,6 +52,7 @@ class PrefixTuning(Method):
 
     learning_rate: ClassVar[float] = 1e-2
     learning_rate_source: ClassVar[str] = "0.971 on BBC news in 2 passes (docs/experiments.md)"
+    has_line: ClassVar[bool] = False
 
     length: int = Field(20, ge=1, le=1000, description="learned keys and values a layer")
     projection: bool = Field(False, description="make them by a small network while training")
@@ -90,6 +92,10 @@ class PrefixTuning(Method):
             init_weights="zero" if self.initialisation == "zero" else None,
         )
         return _prompts.wrap_prompt(pretrained, config, method="prefix_tuning")
+
+    def passed_by(self, model: nn.Module) -> AbstractContextManager[None]:
+        """The model without what stands before its texts."""
+        return _prompts.passed_by(model)
 
     def save(self, model: nn.Module, folder: Path, pretrained: Pretrained) -> None:
         """Write peft's format, the projection worked out."""

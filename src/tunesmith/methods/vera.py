@@ -28,6 +28,7 @@ Kopiczko, Blankevoort and Asano 2024, VeRA: Vector-based Random Matrix Adaptatio
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
@@ -40,7 +41,7 @@ from tunesmith.types import Pretrained
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import nn
+    from torch import Tensor, nn
 
 
 class VeRA(Method):
@@ -70,6 +71,14 @@ class VeRA(Method):
         model = _peft.wrap(pretrained, config, layers)
         _peft.keep_bfloat16(model)
         return model
+
+    def passed_by(self, model: nn.Module) -> AbstractContextManager[None]:
+        """The layers without their additions."""
+        return _peft.passed_by(model)
+
+    def takes_share(self, name: str, first: Tensor) -> bool:
+        """The vector b, which starts at zero."""
+        return ".vera_lambda_b." in name
 
     def save(self, model: nn.Module, folder: Path, pretrained: Pretrained) -> None:
         """Write peft's format, the random matrices included."""

@@ -33,6 +33,7 @@ them, which changes nothing where attention has no order.
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
@@ -54,6 +55,7 @@ class VisualPrompt(Method):
 
     learning_rate: ClassVar[float] = 1e-2
     learning_rate_source: ClassVar[str] = "starting value; soft prompts take a high rate"
+    has_line: ClassVar[bool] = False
 
     length: int = Field(10, ge=1, le=1000, description="learned tokens a block")
     depth: Literal["deep", "shallow"] = Field("deep", description="tokens in every block, or before the first only")
@@ -73,6 +75,12 @@ class VisualPrompt(Method):
             words = " ".join(str(fault).split())[:200]
             raise ModelError(f"{type(model).__name__} cannot take more tokens ({words}). {_OTHERS}") from fault
         return model
+
+    def passed_by(self, model: nn.Module) -> AbstractContextManager[None]:
+        """The blocks without learned tokens."""
+        from tunesmith.models.visual_prompts import passed_by
+
+        return passed_by(model)
 
     def save(self, model: nn.Module, folder: Path, pretrained: Pretrained) -> None:
         """Write the learned tokens and the head, and what model they belong to."""

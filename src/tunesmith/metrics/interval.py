@@ -51,6 +51,25 @@ def bootstrap_mean(values: np.ndarray, *, seed: int = 0, resamples: int = RESAMP
     return _interval(float(numbers.mean()), means, share)
 
 
+def bootstrap_counts(
+    statistic: Callable[[np.ndarray], np.ndarray],
+    examples: int,
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    share: float = 0.95,
+) -> Interval:
+    """Interval of a statistic that is worked out for many resamples at once: it takes how often each example is in
+    each of them, [resamples, examples], and gives [resamples]. The same resamples as in `bootstrap` of the same seed.
+    """
+    value = float(statistic(np.ones((1, examples)))[0])
+    draws = [
+        statistic(np.stack([np.bincount(row, minlength=examples) for row in rows]))
+        for rows in _resamples(examples, seed, resamples)
+    ]
+    return _interval(value, np.concatenate(draws), share)
+
+
 def paired_difference(
     statistic: Statistic,
     before: np.ndarray,

@@ -9,6 +9,8 @@ one live block is another.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -37,6 +39,22 @@ def use_first_token(model: nn.Module, last_block: str) -> bool:
     if fits and "forward" not in vars(block):
         block.forward = _Forward(block, block.forward)
     return fits
+
+
+@contextmanager
+def all_tokens(model: nn.Module) -> Iterator[None]:
+    """While the block runs, every block computes every token again, in whatever wrapper: for who reads more than the
+    first one, or needs the very bits of the plain model."""
+    short = [
+        (block, vars(block)["forward"]) for block in model.modules() if isinstance(vars(block).get("forward"), _Forward)
+    ]
+    for block, _ in short:
+        del block.forward
+    try:
+        yield
+    finally:
+        for block, forward in short:
+            block.forward = forward
 
 
 class _Forward:

@@ -15,6 +15,7 @@ from tunesmith.errors import ModelError
 from tunesmith.models import vet
 from tunesmith.models.anatomy import find_anatomy
 from tunesmith.models.attention import use_attention
+from tunesmith.models.label_rows import exact_rows, tensors_of_file
 from tunesmith.models.pooling import card_pooling
 from tunesmith.models.quiet import quiet
 from tunesmith.types import ModelSource, Pretrained
@@ -27,8 +28,8 @@ def load_classifier(
 ) -> Pretrained:
     """Any transformers model with a sequence-classification form, with one output a label.
 
-    New weights (the classifier, whatever the files lack) are drawn from `seed`. A head with the same label names
-    keeps its rows, by name. Weights are float32. ModelError for files that are broken, unsafe or unsuitable.
+    New weights (the classifier, whatever the files lack) are drawn from `seed`. A label that the files' head knows by
+    the same name keeps its row. Weights are float32. ModelError for files that are broken, unsafe or unsuitable.
     """
     folder = Path(source.path)
     if folder.is_dir():
@@ -40,7 +41,7 @@ def load_classifier(
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise vet.explain_load_failure(error, folder) from error
     drawn = {str(name) for name in info["missing_keys"]} | {str(entry[0]) for entry in info["mismatched_keys"]}
-    drawn |= _match_labels(model, before, labels, drawn, seed)
+    drawn |= _match_labels(model, before, labels, drawn, seed, folder)
     vet.check_loaded(model, info, folder)
     vet.check_finite(model)
     vet.check_vocabulary(model, processor)
@@ -105,26 +106,32 @@ def _read(source: ModelSource, config: Any, seed: int) -> tuple[PreTrainedModel,
 
 
 def _match_labels(
-    model: PreTrainedModel, before: Sequence[str], labels: Sequence[str], drawn: set[str], seed: int
+    model: PreTrainedModel, before: Sequence[str], labels: Sequence[str], drawn: set[str], seed: int, folder: Path
 ) -> set[str]:
-    """Rows of a read output layer go by label name: the same names keep their rows, in the new order; with any other
-    names the layer is drawn anew, since its rows mean something else. Gives the names of parameters drawn here."""
+    """Rows of the output layer go by label name: a label that the files' head knows keeps its row, whatever the order
+    and number; the rows of others are drawn. Gives the names of parameters that hold rows drawn here."""
     name, layer = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear)][-1]
-    if f"{name}.weight" in drawn or layer.out_features != len(labels) or list(before) == list(labels):
+    if layer.out_features != len(labels) or list(before) == list(labels):
         return set()
     parameters = {f"{name}.{own}": p for own, p in layer.named_parameters(recurse=False)}
-    with torch.no_grad():
-        if sorted(before) == sorted(labels):
-            order = [list(before).index(label) for label in labels]
-            for parameter in parameters.values():
-                parameter.copy_(parameter[order].clone())
+    rows = exact_rows(before, labels)
+    if f"{name}.weight" in drawn:  # no file brought it, or one of another size, and transformers has drawn it anew
+        old = tensors_of_file(folder, list(parameters)) if rows else {}
+        if any(key not in old or len(old[key]) != len(before) for key in parameters):
             return set()
-        spread = float(getattr(model.config, "initializer_range", 0.02))
-        fresh = torch.Generator().manual_seed(seed)
-        layer.weight.copy_(torch.randn(layer.weight.shape, generator=fresh) * spread)
-        if layer.bias is not None:
-            layer.bias.zero_()
-    return set(parameters)
+    else:
+        old = {key: parameter.detach().clone() for key, parameter in parameters.items()}
+    with torch.no_grad():
+        if f"{name}.weight" not in drawn and len(rows) < len(labels):
+            spread = float(getattr(model.config, "initializer_range", 0.02))
+            fresh = torch.Generator().manual_seed(seed)
+            layer.weight.copy_(torch.randn(layer.weight.shape, generator=fresh) * spread)
+            if layer.bias is not None:
+                layer.bias.zero_()
+        for key, parameter in parameters.items():
+            for place, row in rows.items():
+                parameter[place] = old[key][row]
+    return set() if len(rows) == len(labels) else set(parameters)
 
 
 def _set_padding(model: PreTrainedModel, processor: Any) -> None:

@@ -28,10 +28,18 @@ _logger = logging.getLogger(__name__)
 
 
 def card_pooling(folder: Path) -> Literal["cls", "mean", "max"] | None:
-    """The pooling that a sentence-transformers model was trained with; None if its card does not say one of these.
+    """The pooling that a sentence-transformers model or a finished classifier was trained with; None if its card does
+    not say one of these.
 
-    Read from the pooling module's config.json, whose folder `modules.json` names (`1_Pooling` without it).
+    Read from the pooling module's config.json, whose folder `modules.json` names (`1_Pooling` without it). A classifier
+    without one says it in its own config, where its kind of model can choose (ModernBERT); a backbone's config only
+    holds the library's default there.
     """
+    own = _read(folder / "config.json")
+    if isinstance(own, dict) and any("ForSequenceClass" in str(name) for name in own.get("architectures") or ()):
+        said = own.get("classifier_pooling")
+        if said in ("cls", "mean"):
+            return "cls" if said == "cls" else "mean"
     config = _read(folder / _pooling_folder(folder) / "config.json")
     if not isinstance(config, dict):
         return None

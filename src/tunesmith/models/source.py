@@ -64,7 +64,7 @@ def locate(name: str, revision: str | None = None) -> ModelSource:
         raise ModelError(f"There is no model at {name}.{_near(path)} {_HOW_TO_NAME}")
     else:
         folder = _from_hub(name, revision)
-    return ModelSource(name, str(folder.resolve()), _hashes(folder), _licence(folder))
+    return ModelSource(name, str(folder.resolve()), _hashes(folder), licence_of(folder))
 
 
 def reference(source: ModelSource) -> str:
@@ -177,7 +177,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _licence(folder: Path) -> str | None:
+def licence_of(folder: Path) -> str | None:
     """The licence named by the model card's front matter, else the first line of a licence file."""
     card = folder / "README.md"
     if card.is_file():

@@ -12,7 +12,7 @@ from torch import nn
 from tunesmith.errors import ModelError
 from tunesmith.models.vision_anatomy import find_vision_anatomy
 from tunesmith.models.vision_described import Described, describe
-from tunesmith.models.vision_heads import fit_outputs, replace_output
+from tunesmith.models.vision_heads import Names, fit_outputs, replace_output
 from tunesmith.models.vision_read import Read, drawing, fingerprint
 from tunesmith.models.vision_resize import set_size
 from tunesmith.models.vision_source import DRAWN, is_drawn
@@ -33,7 +33,7 @@ def load_image_classifier(
     weights, are drawn from `seed`. size: pixels of a picture's side, or (height, width); None: the model's own.
     ModelError for files that are broken, unsafe or of another network, and for a size that the network cannot take.
     """
-    read = _reader(source.library)(source, labels, seed)
+    read = read_source(source, labels, seed)
     drawn = set(read.drawn) | _fit_labels(read, source.library, labels, seed)
     model: Any = read.model
     _tell_labels(model, source.library, labels, multi_label=multi_label)
@@ -49,6 +49,16 @@ def load_image_classifier(
     describe(model, Described(tuple(labels), multi_label, seed, sides, arguments))
     anatomy = find_vision_anatomy(model, library=source.library, newly_drawn=drawn, form=form)
     return Pretrained(model, form, anatomy, source, source.library)
+
+
+def known_names(source: ModelSource, labels: Sequence[str]) -> Names:
+    """The names that each output of the source's own classifier goes by; empty where it has none that are known."""
+    return read_source(source, labels, 0).known
+
+
+def read_source(source: ModelSource, labels: Sequence[str], seed: int) -> Read:
+    """The network as its files bring it, its own classifier included; labels and seed for what they do not hold."""
+    return _reader(source.library)(source, labels, seed)
 
 
 def _reader(library: str) -> Callable[[ModelSource, Sequence[str], int], Read]:

@@ -16,6 +16,9 @@ from tunesmith.models.vision_cards import imagenet_names, synonyms
 Names = Sequence[Sequence[str]]
 """For each output the names it goes by; empty where they are unknown."""
 
+WORDNET = re.compile(r"n\d{8}")
+"""The number that a class of ImageNet also goes by."""
+
 _NO_NAME = re.compile(r"LABEL_\d+")
 
 
@@ -92,10 +95,21 @@ def fit_outputs(
 
 
 def kept_rows(known: Names, labels: Sequence[str]) -> dict[int, int]:
-    """Label's place -> the row it already has. A name that two rows go by (ImageNet's two cranes) means neither."""
-    count = Counter(name.casefold() for names in known for name in {n.casefold() for n in names})
-    row = {n.casefold(): i for i, names in enumerate(known) for n in names if count[n.casefold()] == 1}
-    return {place: row[label.casefold()] for place, label in enumerate(labels) if label.casefold() in row}
+    """Label's place -> the row it already has. A name that two rows go by (ImageNet's two cranes) means neither.
+
+    A label that is a row's whole name (`tench, Tinca tinca`), capitals included, has that row for itself: another that
+    is only a part of it, or has other capitals, is another class. Else synonyms and any capitals will do.
+    """
+    whole = [sorted((n for n in names if not WORDNET.fullmatch(n)), key=len)[-1:] for names in known]
+    found = _matched(whole, labels, str)
+    left = [() if row in found.values() else names for row, names in enumerate(known)]
+    return _matched(left, labels, str.casefold) | found
+
+
+def _matched(rows: Names, labels: Sequence[str], form: Callable[[str], str]) -> dict[int, int]:
+    count = Counter(name for names in rows for name in {form(n) for n in names})
+    row = {form(n): i for i, names in enumerate(rows) for n in names if count[form(n)] == 1}
+    return {place: row[form(label)] for place, label in enumerate(labels) if form(label) in row}
 
 
 def _rows(layer: nn.Module) -> Mapping[str, Tensor]:

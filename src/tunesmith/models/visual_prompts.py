@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tunesmith.errors import ModelError
+from tunesmith.models.stand_in import attribute
 from tunesmith.models.weights_file import read_object
 
 FILE = "visual_prompts.json"
@@ -32,9 +34,12 @@ class Prompted(nn.Module):
         self.block = block
         self.prompt = None if prompt is None else nn.Parameter(prompt)
         self.cut = cut
+        self.off = False
 
     def forward(self, hidden: Tensor, *args: Any, **named: Any) -> Any:
-        """The block's answer; attention has no order, so learned tokens may stand anywhere."""
+        """The block's answer; attention has no order, so learned tokens may stand anywhere. `off`: there are none."""
+        if self.off:
+            return self.block(hidden, *args, **named)
         if self.prompt is not None:
             tokens = self.prompt.to(hidden.dtype).expand(hidden.shape[0], -1, -1)
             hidden = torch.cat([hidden, tokens], dim=1)
@@ -55,6 +60,11 @@ def put_in(model: nn.Module, blocks: Sequence[str], prompts: Sequence[Tensor]) -
         prompt = prompts[number] if deep or number == 0 else None
         cut = len(prompts[0]) if deep or number == len(blocks) - 1 else 0
         setattr(model.get_submodule(parent), own, Prompted(model.get_submodule(name), prompt, cut))
+
+
+def passed_by(model: nn.Module) -> AbstractContextManager[None]:
+    """A context in which the blocks read no learned tokens."""
+    return attribute([module for module in model.modules() if isinstance(module, Prompted)], "off", True)
 
 
 def write(folder: Path, tensors: Mapping[str, Tensor], *, length: int, deep: bool) -> None:

@@ -60,6 +60,11 @@ def resolve(recipe: Recipe, facts: Facts) -> tuple[Recipe, dict[str, str]]:
     if train.micro_batch_size == "auto":
         micro = max(1, min(batch, MICRO_TOKENS // max(1, int(tokens))))
         chosen["micro_batch_size"] = (micro, f"the whole batch, up to {MICRO_TOKENS} tokens a forward pass")
+    if train.checkpoint_activations == "auto":
+        chosen["checkpoint_activations"] = (
+            False,
+            "kept, which is faster; --max-memory chooses otherwise where it must",
+        )
     chosen |= _rates(recipe, facts)
     if train.weight_decay == "auto":
         chosen["weight_decay"] = (method.weight_decay, "the method's own")

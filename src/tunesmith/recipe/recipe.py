@@ -17,10 +17,13 @@ from tunesmith.methods.base import Method
 from tunesmith.pictures.augment import Augment
 from tunesmith.pictures.box_augment import BoxAugment
 from tunesmith.plugin import Options, Plugin
+from tunesmith.recipe.forgetting import ForgettingOptions, OldTask
 from tunesmith.recipe.overrides import override
 from tunesmith.recipe.read import read_written
 from tunesmith.recipe.scalars import Written
 from tunesmith.recipe.validate import Validator
+from tunesmith.retention import base as retentions
+from tunesmith.retention.base import Retention
 from tunesmith.tasks import base as tasks
 from tunesmith.tasks.base import Task
 from tunesmith.train.options import TrainOptions
@@ -38,6 +41,9 @@ class ModelOptions(Options):
     revision: str | None = Field(None, min_length=1, description="branch, tag or commit of a hub model")
     weights: str | None = Field(None, min_length=1, description="a weight file for a network named by name (pictures)")
     pretrained: bool = Field(True, description="false: draw every weight anew and train from scratch (pictures)")
+    keep_labels: bool = Field(
+        False, description="keep the classes that the pretrained head knows beside those of the data"
+    )
 
 
 class Recipe(Options):
@@ -53,6 +59,12 @@ class Recipe(Options):
         description="what of the model learns: a method's name, or name and options",
     )
     train: TrainOptions = Field(default_factory=TrainOptions, description="how it is trained")
+    forgetting: ForgettingOptions = Field(
+        default_factory=ForgettingOptions, description="what the model could do before, to be scored again"
+    )
+    retention: Retention | None = Field(
+        None, description="what holds the old ability: a name, or name and options; null: nothing"
+    )
     output: str = Field("auto", min_length=1, description="the run folder; auto: runs/ and a name made from the recipe")
 
     @classmethod
@@ -79,7 +91,9 @@ class Recipe(Options):
     @classmethod
     def make(cls, settings: Mapping[str, Any], *, file: str = "", lines: Mapping[str, int] | None = None) -> Recipe:
         """A recipe from a mapping as YAML would give it; sections may also be options or plugins already made."""
-        validator = Validator({Task: tasks.registry, Method: methods.registry}, _SHORT, lines or {})
+        validator = Validator(
+            {Task: tasks.registry, Method: methods.registry, Retention: retentions.registry}, _SHORT, lines or {}
+        )
         made = validator.build(cls, settings)
         if made is None or validator.faults:
             raise RecipeError(sorted(validator.faults, key=lambda fault: fault.line), file=file)
@@ -95,8 +109,9 @@ _SHORT: Mapping[type[Options], str] = {
     DataOptions: "path",
     Augment: "preset",
     BoxAugment: "preset",
+    OldTask: "source",
 }
-_SHORT_BY_SECTION = {"task": "name", "model": "name", "data": "path", "method": "name"}
+_SHORT_BY_SECTION = {"task": "name", "model": "name", "data": "path", "method": "name", "retention": "name"}
 _PATHS = (("model", "name"), ("model", "weights"), ("data", "path"), ("data", "validation"), ("data", "test"))
 
 
@@ -137,7 +152,21 @@ def _anchored(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
                 found[section] = {**value, option: _beside(value[option], folder)}
         elif option == _SHORT_BY_SECTION[section]:
             found[section] = _beside(value, folder)
+    forgetting = found.get("forgetting")
+    if isinstance(forgetting, Mapping) and isinstance(forgetting.get("old_tasks"), list):
+        anchored = [_anchored_old(each, folder) for each in forgetting["old_tasks"]]
+        found["forgetting"] = {**forgetting, "old_tasks": anchored}
     return {key: value for key, value in found.items() if key in settings}
+
+
+def _anchored_old(task: Any, folder: Path) -> Any:
+    """An old task with its source and its data beside the recipe file, where they stand there only."""
+    if not isinstance(task, Mapping):
+        return _beside(task, folder)
+    found = {key: _beside(value, folder) if key in ("source", "data") else value for key, value in task.items()}
+    if isinstance(found.get("data"), Mapping) and "path" in found["data"]:
+        found["data"] = {**found["data"], "path": _beside(found["data"]["path"], folder)}
+    return found
 
 
 def _beside(value: Any, folder: Path) -> Any:

@@ -10,13 +10,16 @@ from pydantic.fields import FieldInfo
 from tunesmith.data.options import DataOptions
 from tunesmith.methods import base as methods
 from tunesmith.plugin import Options
+from tunesmith.recipe.forgetting import ForgettingOptions
 from tunesmith.recipe.recipe import ModelOptions
 from tunesmith.recipe.scalars import scalar
 from tunesmith.recipe.wanted import choices, members, wanted
+from tunesmith.retention import base as retentions
 from tunesmith.tasks import base as tasks
 from tunesmith.train.options import TrainOptions
 
 _WIDTH = 34
+_OLD = "each a finished run, auto, or {source, task, data}"
 
 
 def starter(task: str, model: str, data: str, method: str = "lora") -> str:
@@ -48,6 +51,12 @@ def starter(task: str, model: str, data: str, method: str = "lora") -> str:
         "train:",
         *_lines("epochs", "auto", TrainOptions.model_fields["epochs"].description or ""),
         *_section(TrainOptions, leave="epochs"),
+        "",
+        "forgetting:",
+        f"{'  old_tasks: [auto]':<{_WIDTH}}  # {ForgettingOptions.model_fields['old_tasks'].description}; {_OLD}",
+        *_section(ForgettingOptions, leave="old_tasks"),
+        "",
+        f"{'retention: null':<{_WIDTH}}  # what holds the old ability ({', '.join(retentions.registry.names())})",
         "",
         f"{'output: auto':<{_WIDTH}}  # the run folder; auto: runs/ and a name made from the recipe",
     ]

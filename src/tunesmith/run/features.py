@@ -20,9 +20,9 @@ def on_features(ready: Ready, learning: Learning, work: Path) -> tuple[Learning,
 
     None where that is not exact: another method, augmented pictures, or a head that is not one module at the end.
     """
-    head = ready.pretrained.anatomy.head
-    if not ready.recipe.method.only_head or len(head) != 1 or not ready.recipe.task.fixed:
+    if not may_keep(ready):
         return None
+    head = ready.pretrained.anatomy.head
     module = learning.model.get_submodule(head[0])
     parts: dict[str, Part] = {}
     for name in ("train", "validation"):
@@ -38,6 +38,11 @@ def on_features(ready: Ready, learning: Learning, work: Path) -> tuple[Learning,
     describe(alone, description(learning.model))
     batches, _ = make_batches(ready, parts["train"])
     return replace(learning, model=alone, batches=batches), parts["validation"]
+
+
+def may_keep(ready: Ready) -> bool:
+    """Whether method, task and head allow it; the head must also turn out to run once, on one tensor."""
+    return ready.recipe.method.only_head and len(ready.pretrained.anatomy.head) == 1 and ready.recipe.task.fixed
 
 
 def _batches(ready: Ready, part: Part) -> Iterator[tuple[Sequence[int], Batch]]:

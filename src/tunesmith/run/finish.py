@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,12 +19,14 @@ from tunesmith.models.quiet import quiet
 from tunesmith.models.whole import write_whole
 from tunesmith.run.card import write_card
 from tunesmith.run.folder import write_json
+from tunesmith.run.forgotten import Guard, hold_at_end, summed_up
 from tunesmith.run.report import write_report
 from tunesmith.run.setup import Learning, Ready
 from tunesmith.run.thumbnails import keep_thumbnails
 from tunesmith.train.averaging import Average
 from tunesmith.train.checkpoint import checkpoint_at, disk_faults, load_checkpoint, restore_tensors, write_atomically
 from tunesmith.train.loop import Progress
+from tunesmith.train.memory import peak_mib
 
 _MIB = 1024 * 1024
 
@@ -63,7 +64,9 @@ def score_before(ready: Ready, folder: Path) -> Mapping[str, float]:
     return scores
 
 
-def finish(ready: Ready, learning: Learning, progress: Progress, average: Average, folder: Path) -> None:
+def finish(
+    ready: Ready, learning: Learning, guarded: Guard, progress: Progress, average: Average, folder: Path
+) -> None:
     """Restore the best state, score it, write `best/`, predictions, scores.json, the card and the report."""
     train = ready.recipe.train
     best = progress.best_step if train.keep_best and progress.best_step else progress.step
@@ -75,6 +78,8 @@ def finish(ready: Ready, learning: Learning, progress: Progress, average: Averag
     else:
         average.settle()
     ready.device.precision = "float32"
+    retained = hold_at_end(ready, learning, guarded)
+    old_tasks = summed_up(ready, learning, guarded, folder)
     name, part = scored_part(ready)
     validation = ready.parts["validation"]
     model = final_model(ready, learning)
@@ -84,7 +89,8 @@ def finish(ready: Ready, learning: Learning, progress: Progress, average: Averag
         return
     learning.model.eval()
     deliver(ready, learning, folder / "best")
-    calibrated = ready.recipe.task.calibrated
+    task = ready.recipe.task
+    calibrated = task.calibrated
     temperature = fit_temperature(held, validation.targets) if held is not None and calibrated else None
     thresholds = None
     if ready.dataset.multi_label and calibrated:
@@ -104,8 +110,11 @@ def finish(ready: Ready, learning: Learning, progress: Progress, average: Averag
         "main_score": {"name": learning.plan.main_score.name, "better": learning.plan.main_score.better},
         "part": name,
         "best_step": best,
+        "validation": {} if held is None else task.score(held, validation.targets, validation.labels, thresholds),
         "temperature": temperature,
         "thresholds": None if thresholds is None else thresholds.tolist(),
+        "old_tasks": old_tasks,
+        **({"retention": retained} if retained is not None else {}),
         "cost": _cost(learning, progress, folder),
     }
     if len(part.encoded):
@@ -173,7 +182,7 @@ def _cost(learning: Learning, progress: Progress, folder: Path) -> dict[str, flo
         "learned": sum(t.numel() for t in learning.learned.values() if t.requires_grad),
         "total": sum(p.numel() for p in learning.model.parameters()),
         "seconds": progress.seconds,
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mib": peak_mib(),
         "file_mib": sum(p.stat().st_size for p in weights) / _MIB,
     }
 

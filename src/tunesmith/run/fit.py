@@ -30,6 +30,7 @@ from tunesmith.run.folder import (
     write_json,
     write_recipe,
 )
+from tunesmith.run.forgotten import Guard, admits, at_evaluation, guard, untouched
 from tunesmith.run.manifest import check_same, manifest
 from tunesmith.run.setup import Learning, Ready, absolute, set_up, settled, start_learning
 from tunesmith.run.stopping import Stop, stop_on_signals
@@ -100,6 +101,11 @@ def _events(recipe: Recipe, folder: Path) -> Iterator[Event]:
         ready.device.precision = "float32"  # scores before and after are those of the delivered form
         yield Stage("scoring the untouched model")
         before = finish.score_before(ready, folder)
+        if ready.recipe.forgetting.old_tasks:
+            yield Stage("scoring old tasks with the untouched model")
+        old = untouched(ready, folder)
+        for words in old.skipped:
+            yield Stage(words)
         checkpoint, damaged = newest_checkpoint(folder / "checkpoints")
         for words in damaged:
             yield Stage(f"passing over a damaged checkpoint: {words}")
@@ -110,6 +116,11 @@ def _events(recipe: Recipe, folder: Path) -> Iterator[Event]:
             write_recipe(folder, ready.recipe, known["origins"])
             write_json(folder / "manifest.json", known)
         learning = start_learning(ready)
+        if ready.recipe.retention is not None:
+            yield Stage(f"preparing retention: {type(ready.recipe.retention).name}")
+        guarded = guard(ready, learning, old)
+        if guarded.held is not None and not guarded.held.learned:
+            yield Stage("only the head learns, so nothing old can be lost: the retention has nothing to hold")
         ready.device.precision = ready.recipe.train.precision  # type: ignore[assignment]
 
         progress = Progress()
@@ -132,28 +143,36 @@ def _events(recipe: Recipe, folder: Path) -> Iterator[Event]:
             length = int(checkpoint.values["events_bytes"])
         log = EventLog(folder / "events.jsonl", length, writes=main)
         yield Begun(folder, learning.plan.steps, progress.step, before, learning.plan.main_score, tuple(lines))
-        yield from _train(ready, learning, progress, average, log, folder, stop)
+        yield from _train(ready, learning, guarded, progress, average, log, folder, stop)
 
         stop.wait = False
         yield Stage("scoring the fine-tuned model")
-        finish.finish(ready, learning, progress, average, folder)
+        finish.finish(ready, learning, guarded, progress, average, folder)
         if main:
             shutil.rmtree(work, ignore_errors=True)
         ready.device.wait()
 
 
 def _train(
-    ready: Ready, learning: Learning, progress: Progress, average: Average, log: EventLog, folder: Path, stop: Stop
+    ready: Ready,
+    learning: Learning,
+    guarded: Guard,
+    progress: Progress,
+    average: Average,
+    log: EventLog,
+    folder: Path,
+    stop: Stop,
 ) -> Iterator[Event]:
     """The loop's events, logged; checkpoints between them; early stopping; a signal's wish to stop."""
     options, device, plan = ready.recipe.train, ready.device, learning.plan
     validation = ready.parts["validation"]
+    of_old = at_evaluation(ready, learning, guarded)
     looping, held = on_features(ready, learning, folder / ".work") or (learning, validation)
 
     def evaluate() -> dict[str, float]:
         scoring = {"task": ready.recipe.task, "processor": ready.pretrained.processor, "device": device}
         with average.in_place():
-            return score(looping.model, held, **scoring)
+            return score(looping.model, held, **scoring) | (of_old() if of_old else {})
 
     events = train(
         looping.model,
@@ -165,6 +184,8 @@ def _train(
         progress=progress,
         device=device,
         evaluate=evaluate if len(held.encoded) else None,
+        admits=admits(ready),
+        penalty=guarded.penalty,
     )
     patience = options.early_stopping
     stop.wait = True

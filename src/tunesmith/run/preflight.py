@@ -3,7 +3,8 @@
 - a batch cut into micro-batches gives the gradient of the whole batch;
 - after one update every learned tensor has moved, and every frozen tensor and buffer is what it was;
 - what would be delivered, saved and read back by plain transformers and peft, gives the same logits;
-- head size, label map and targets agree; the share of texts that are cut; the expected steps and time.
+- head size, label map and targets agree; the share of texts that are cut;
+- time and memory that the run will take (see `forecast.py`).
 
 The model, the optimizer and the random state are afterwards as they were, bit for bit.
 """
@@ -11,10 +12,8 @@ The model, the optimizer and the random state are afterwards as they were, bit f
 from __future__ import annotations
 
 import tempfile
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,13 @@ import torch
 from torch import Tensor
 
 from tunesmith.recipe.recipe import Recipe
+from tunesmith.retention.base import Penalty
 from tunesmith.run import finish
+from tunesmith.run.forecast import Forecast, forecast
+from tunesmith.run.forgotten import guard, untouched
 from tunesmith.run.setup import Learning, Ready, set_up, settled, start_learning
+from tunesmith.run.spent import Spent
+from tunesmith.run.tryout import tryout
 from tunesmith.train import randomness
 from tunesmith.train.optimizer import Rates, make_optimizer
 from tunesmith.types import Batch
@@ -44,9 +48,10 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """All that was tried."""
+    """All that was tried; the forecast is there where all of it holds."""
 
     checks: tuple[Check, ...]
+    forecast: Forecast | None = None
 
     @property
     def ok(self) -> bool:
@@ -70,38 +75,40 @@ def check(recipe: Recipe) -> Preflight:
             f"{summary.blank:,} blank; {', '.join(f'{n} {k:,}' for n, k in summary.split_sizes.items())}",
         )
         notes = tuple(Check("data", True, note) for note in summary.notes)
+        spent = Spent(Path(place) / "spent.json")
+        with spent.on("old_tasks"):
+            old = untouched(ready, Path(place))
+        notes += tuple(Check("old tasks", True, words) for words in old.skipped)
         ready = settled(ready)
-        return Preflight((rows, *notes, *examine(ready, start_learning(ready), Path(place)).checks))
+        learning = start_learning(ready)
+        guarded = guard(ready, learning, old)
+        found = examine(ready, learning, Path(place), penalty=guarded.penalty, spent=spent.seconds)
+        return replace(found, checks=(rows, *notes, *found.checks))
 
 
-def examine(ready: Ready, learning: Learning, work: Path) -> Preflight:
-    """Try a fresh run's model on the first examples of its first batch; what is written goes to `work`."""
+def examine(
+    ready: Ready,
+    learning: Learning,
+    work: Path,
+    *,
+    penalty: Penalty | None = None,
+    spent: Mapping[str, float] | None = None,
+) -> Preflight:
+    """Try a fresh run's model on the first examples of its first batch, then take a forecast of the whole run; what is
+    written goes to `work`. penalty, spent: see `forecast`."""
     batches = learning.batches
     first = [int(i) for step in (1, 2) for i in batches.indices(step)]  # the first alone may be the short one
     chosen = first[: min(EXAMPLES, batches.batch_size)]
     whole = ready.device.move(batches.collate(chosen, list(range(len(chosen))), 0))
-    with _untouched(ready, learning), torch.random.fork_rng(devices=[]):
+    with tryout(ready, learning, updates=True) as kept:
         checks = [_head(ready, learning, whole), _micro_batches(ready, learning, whole)]
-        moves, seconds = _moves(ready, learning, whole)
-        read = _same_after_reading(ready, learning, whole, work / "preflight")
-        cut = [_cut(ready)] if ready.recipe.task.kind == "texts" else []
-        checks += [moves, read, *cut, _time(learning, seconds)]
-    return Preflight(tuple(checks))
-
-
-@contextmanager
-def _untouched(ready: Ready, learning: Learning) -> Iterator[None]:
-    method = ready.recipe.method
-    kept = {name: t.detach().clone() for name, t in learning.learned.items()}
-    state = {name: t.clone() for name, t in method.state(learning.model).items()}
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for name, tensor in learning.learned.items():
-                tensor.copy_(kept[name])
-                tensor.grad = None
-        method.restore(learning.model, state)
+        checks.append(_moves(ready, learning, whole, kept))
+        checks.append(_same_after_reading(ready, learning, whole, work / "preflight"))
+        checks += [_cut(ready)] if ready.recipe.task.kind == "texts" else []
+    if not all(check.ok for check in checks):
+        return Preflight(tuple(checks))
+    found = forecast(ready, learning, work, penalty=penalty, spent=spent)
+    return Preflight((*checks, Check("expected", True, found.line())), found)
 
 
 def _head(ready: Ready, learning: Learning, whole: Batch) -> Check:
@@ -160,28 +167,27 @@ def _slice(batch: Batch, start: int, end: int) -> Batch:
     return Batch(inputs, None if batch.labels is None else batch.labels[start:end], batch.positions[start:end])
 
 
-def _moves(ready: Ready, learning: Learning, whole: Batch) -> tuple[Check, float]:
-    """Two updates, since a matrix that starts at zero keeps its partner's gradient at zero for the first."""
+def _moves(ready: Ready, learning: Learning, whole: Batch, kept: Mapping[str, Tensor]) -> Check:
+    """Two updates, since a matrix that starts at zero keeps its partner's gradient at zero for the first. kept: the
+    learned tensors as they were."""
     model, method, learned = learning.model, ready.recipe.method, learning.learned
     frozen = {n: t for n, t in [*model.named_parameters(), *model.named_buffers()]
               if not any(t is other for other in learned.values())}  # fmt: skip
-    before, kept = _prints(frozen), {n: t.detach().clone() for n, t in learned.items()}
+    before = _prints(frozen)
     optimizer = make_optimizer(learned, ready.pretrained.anatomy, Rates(1e-3, 1e-3, 0.0, 1.0))
-    started = time.perf_counter()
     first = method.whole_from(learning.plan.steps)
     for step in (first, first + 1):
         _gradient(ready, learning, [whole])
         method.after_backward(model, step, learning.plan.steps)
         optimizer.step()
         method.after_step(model, step, learning.plan.steps)
-    seconds = (time.perf_counter() - started) / 2 / len(whole)
     still = [n for n, t in learned.items() if torch.equal(t, kept[n])]
     after = _prints(frozen)
     moved = [n for n in frozen if before[n] != after[n] and n not in method.state(model)]
     told = f"{len(learned)} learned tensors moved, {len(frozen)} frozen ones stayed"
     if still or moved:
         told = f"learned but unmoved: {still[:3] or 'none'}; frozen but moved: {moved[:3] or 'none'}"
-    return Check("what learns", not still and not moved, told), seconds
+    return Check("what learns", not still and not moved, told)
 
 
 def _prints(tensors: Mapping[str, Tensor]) -> dict[str, tuple[float, float]]:
@@ -219,11 +225,3 @@ def _cut(ready: Ready) -> Check:
     more = share > 0.1 and limit is not None and room > limit
     advice = f" (longest seen {longest}; task.max_length={room} would keep more)" if more else ""
     return Check("texts cut", True, f"{share:.1%} of the texts are longer than {limit} tokens{advice}")
-
-
-def _time(learning: Learning, seconds: float) -> Check:
-    plan, batches = learning.plan, learning.batches
-    expected = seconds * batches.batch_size * plan.steps
-    return Check(
-        "expected", True, f"{plan.steps:,} steps of {batches.batch_size} examples, about {expected / 60:.1f} minutes"
-    )

@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tunesmith.errors import DiskError
-from tunesmith.run.report_parts import answers, calibration, detection, origins, pictures, training, words
+from tunesmith.run.report_parts import answers, calibration, detection, forgotten, origins, pictures, training, words
 from tunesmith.run.report_parts.facts import Facts, name_of, read_facts
 
 BARS = ("accuracy", "micro_f1", "macro_f1", "subset_accuracy", "mcc", "auroc", "ap", "ap50", "ap75")
@@ -76,7 +76,7 @@ def context(facts: Facts) -> dict[str, Any]:
         "samples": pictures.samples(facts),
         "detection": detection.detection(facts),
         "calibration": calibration.calibration(facts),
-        "forgotten": _forgotten(scores.get("old_tasks") or {}),
+        "forgotten": forgotten.forgotten(facts),
         "data": origins.data(facts),
         "recipe": origins.recipe(facts),
         "origins": origins.origins(facts),
@@ -127,21 +127,6 @@ def _bars(scores: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _others(scores: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The remaining scores, those of single classes aside: they stand in the table of classes."""
     return [_compared(scores, m) for m in scores["after"] if m not in BARS and not m.startswith(words.BY_CLASS)]
-
-
-def _forgotten(old_tasks: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Scores of old tasks, {task: {"before": {score: value}, "after": {score: value}}}, as rows.
-
-    Forgetting is before minus after, or after minus before where lower is better: above 0 something was lost.
-    """
-    rows = []
-    for task, held in old_tasks.items():
-        for metric, before in held.get("before", {}).items():
-            after = held.get("after", {}).get(metric)
-            if after is not None:
-                lost = after - before if metric in words.LOWER_IS_BETTER else before - after
-                rows.append({"task": task, "metric": metric, "before": before, "after": after, "forgetting": lost})
-    return rows
 
 
 def _compared(scores: Mapping[str, Any], metric: str) -> dict[str, Any]:

@@ -14,21 +14,23 @@ import torch
 from torch import Tensor, nn
 
 from tunesmith.data.batches import TrainBatches
-from tunesmith.data.encoded import encode_to_disk
 from tunesmith.data.load_for import load_for
 from tunesmith.data.prefetch import Prefetched
-from tunesmith.data.stored import keep_pictures
 from tunesmith.errors import DataError
-from tunesmith.evaluate.evaluate import Encodings, Part
+from tunesmith.evaluate.evaluate import Part
+from tunesmith.evaluate.parts import encoded_part
+from tunesmith.models.kept_labels import kept_labels
 from tunesmith.recipe import defaults
+from tunesmith.recipe.forgetting import OldTask
 from tunesmith.recipe.recipe import Recipe
+from tunesmith.run.earlier import model_of
 from tunesmith.tasks.base import Task
 from tunesmith.train import randomness
 from tunesmith.train.device import Device, fast_at_bfloat16
 from tunesmith.train.loop import Plan
 from tunesmith.train.memory import keep_freed_memory
 from tunesmith.train.optimizer import Rates, make_optimizer
-from tunesmith.types import Batch, Dataset, Example, Examples, Pretrained
+from tunesmith.types import Batch, Dataset, Pretrained
 
 LOOKED_AT = 2_000  # training examples whose size is looked at
 
@@ -75,7 +77,11 @@ def set_up(recipe: Recipe, work: Path) -> Iterator[str | Ready]:
         raise DataError("no example is left to train on: lower data.split.validation and data.split.test.")
     yield "reading the model"
     given = recipe.model
-    source = task.find_model(given.name, revision=given.revision, weights=given.weights, pretrained=given.pretrained)
+    source = task.find_model(
+        model_of(given.name), revision=given.revision, weights=given.weights, pretrained=given.pretrained
+    )
+    if given.keep_labels:
+        dataset = replace(dataset, labels=kept_labels(source, dataset.labels, kind=task.kind))
     pretrained = task.load(source, dataset.labels, multi_label=dataset.multi_label, seed=recipe.train.seed)
     facts, lengths = _facts(task, pretrained, dataset)
     recipe, origins = defaults.resolve(recipe, facts)
@@ -90,20 +96,6 @@ def set_up(recipe: Recipe, work: Path) -> Iterator[str | Ready]:
     limit = facts.model_max_length
     room = None if limit is None else limit - recipe.method.added_tokens()
     yield Ready(recipe, origins, dataset, parts, pretrained, device, lengths, room)
-
-
-def encoded_part(task: Task, examples: Examples, labels: Sequence[str], processor: Any, path: Path) -> Part:
-    """One part of the data, encoded once and kept on disk, and its targets."""
-
-    def encode(rows: Sequence[Example]) -> list[Any]:
-        return task.encode(rows, processor)
-
-    encoded: Encodings = (
-        encode_to_disk(examples, encode, path.with_suffix(".arrow"))
-        if task.kind == "texts"
-        else keep_pictures(examples, encode, path.with_suffix(".pictures"))
-    )
-    return Part(encoded, task.targets(examples, labels), tuple(labels))
 
 
 def settled(ready: Ready) -> Ready:
@@ -188,8 +180,16 @@ def absolute(recipe: Recipe) -> Recipe:
         update={
             "data": data.model_copy(update=paths),
             "model": model.model_copy(update={"name": _absolute(model.name), "weights": _absolute(model.weights)}),
+            "forgetting": recipe.forgetting.model_copy(
+                update={"old_tasks": tuple(_absolute_old(task) for task in recipe.forgetting.old_tasks)}
+            ),
         }
     )
+
+
+def _absolute_old(task: OldTask) -> OldTask:
+    data = task.data and task.data.model_copy(update={"path": _absolute(task.data.path)})
+    return task.model_copy(update={"source": _absolute(task.source), "data": data})
 
 
 def _absolute(name: str | None) -> str | None:

@@ -88,11 +88,14 @@ def train(
     progress: Progress,
     device: Device,
     evaluate: Callable[[], dict[str, float]] | None = None,
-    penalty: Callable[[nn.Module], Tensor] | None = None,
+    penalty: Callable[[nn.Module, int], Iterator[Tensor]] | None = None,
+    admits: Callable[[dict[str, float]], bool] | None = None,
 ) -> Iterator[Step | Evaluated]:
     """Train from `progress.step` to `plan.steps`; yields a `Step` an update and an `Evaluated` an evaluation.
 
     The gradient is that of the summed loss divided by its count over the whole batch, whatever the micro-batches.
+    penalty: parts added to the mean loss of a step, given the model and the 1-based step; worked out by every process
+    once the losses' gradients are summed, so it must be the same in each. admits: whether scores may be the best ones.
     Raises NotFiniteError before an update whose loss or gradient is NaN or infinite: the weights are not touched.
     """
     learned = [p for group in optimizer.param_groups for p in group["params"]]
@@ -118,9 +121,7 @@ def train(
         total_loss, count, tokens, all_examples = share.tolist()
         mean_loss = total_loss / max(count, 1e-12)
         if penalty is not None:
-            value = penalty(model)
-            (value * count).backward()
-            mean_loss += value.item()
+            mean_loss += _differentiated(penalty(model, step), count, device)
             gradients = _gradients(learned)
 
         # One pass scales by the count and clips; the sum of losses was differentiated, not their mean.
@@ -156,13 +157,30 @@ def train(
         )
 
         if evaluate is not None and plan.evaluates_at(step):
-            yield _evaluated(evaluate, plan.main_score, progress)
+            yield _evaluated(evaluate, plan.main_score, progress, admits)
 
 
-def _evaluated(evaluate: Callable[[], dict[str, float]], main: MainScore, progress: Progress) -> Evaluated:
+def _differentiated(parts: Iterator[Tensor], count: float, device: Device) -> float:
+    """Differentiate each part of a penalty before the next is made, scaled like the summed loss; the sum of all."""
+    total = 0.0
+    while True:
+        with device.arithmetic():
+            part = next(parts, None)
+        if part is None:
+            return total
+        (part * count).backward()
+        total += part.item()
+
+
+def _evaluated(
+    evaluate: Callable[[], dict[str, float]],
+    main: MainScore,
+    progress: Progress,
+    admits: Callable[[dict[str, float]], bool] | None,
+) -> Evaluated:
     started = time.perf_counter()
     scores = evaluate()
-    best = main.beats(scores[main.name], progress.best_score)
+    best = main.beats(scores[main.name], progress.best_score) and (admits is None or admits(scores))
     if best:
         progress.best_step, progress.best_score, progress.evaluations_since_best = progress.step, scores[main.name], 0
     else:

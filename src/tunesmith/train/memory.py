@@ -1,4 +1,4 @@
-"""Keep freed memory for the next step instead of giving it back to the system.
+"""What a process holds; and freed memory kept for the next step instead of given back to the system.
 
 glibc hands blocks above 32 MiB back as soon as they are freed and asks for them anew, page by page, each page zeroed.
 A training step frees and asks for the same large blocks over and over: at 256 tokens a product of attention weights
@@ -9,7 +9,13 @@ what a step had in use at once.
 from __future__ import annotations
 
 import ctypes
+import os
+import resource
 import sys
+
+import torch
+
+MIB = 1024 * 1024
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
@@ -23,3 +29,28 @@ def keep_freed_memory() -> bool:
         return bool(library.mallopt(_M_MMAP_MAX, 0)) and bool(library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
     except (OSError, AttributeError):
         return False
+
+
+def peak_mib() -> float:
+    """The most memory this process has held at once, MiB: resident memory, or beside an accelerator the most that torch
+    has reserved there."""
+    if torch.accelerator.is_available():
+        return torch.accelerator.max_memory_reserved() / MIB
+    try:
+        # Not ru_maxrss there: a process that another one starts takes over the peak of its parent.
+        with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+            return next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):  # no Linux
+        unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MIB
+
+
+def held_mib() -> float:
+    """What this process holds now, as `peak_mib` counts it."""
+    if torch.accelerator.is_available():
+        return torch.accelerator.memory_reserved() / MIB
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / MIB
+    except OSError:  # no Linux: the peak so far is the nearest that is known
+        return peak_mib()

@@ -22,6 +22,9 @@ class TrainOptions(Options):
     micro_batch_size: Annotated[int, Field(gt=0, le=65_536)] | Auto = Field(
         "auto", description="examples a forward pass"
     )
+    checkpoint_activations: bool | Auto = Field(
+        "auto", description="compute a block's activations twice instead of keeping them; less memory, a third slower"
+    )
     learning_rate: Annotated[float, Field(gt=0, le=10)] | Auto = Field("auto", description="highest learning rate")
     head_learning_rate: Annotated[float, Field(gt=0, le=10)] | Auto = Field(
         "auto", description="highest rate of the head"

@@ -43,6 +43,19 @@ def begin(seed: int, step: int, positions: Sequence[int]) -> None:
     torch.manual_seed(counter_seed(seed, "torch", step, positions[0] if positions else 0))
 
 
+def now() -> tuple[int, int, tuple[int, ...]] | None:
+    """The counter as it stands, for `set_back`; None before the first `begin`."""
+    return _clock.get("now")
+
+
+def set_back(counter: tuple[int, int, tuple[int, ...]] | None) -> None:
+    """Set the counter back to what `now` gave; torch's own generator is left alone."""
+    if counter is None:
+        _clock.pop("now", None)
+    else:
+        _clock["now"] = counter
+
+
 def draws_for(place: int, *what: int | str) -> torch.Generator:
     """A generator for whatever else is drawn for the example at index `place` of the current forward pass.
 

@@ -1,0 +1,1 @@
+"""What was forgotten: old tasks, scored before, during and after."""

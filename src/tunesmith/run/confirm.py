@@ -1,0 +1,196 @@
+"""Is the winner better than the default, or was it lucky? Both are run on seeds that the search has not seen.
+
+The search took the best of many scores, so the winner's own score is too good by what chance gave it. On new seeds
+chance starts afresh: winner and default are run on each of them, on the same data, and compared seed by seed on the
+same validation examples. The interval is Student's over the differences of the seeds (95 %); it says how far the mean
+would move with other seeds. It does not say how it would move with other validation examples: the search chose on
+these, and the more trials it made, the more it fitted them. The test part, which no search looks at, tells that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from tunesmith.recipe.recipe import Recipe
+from tunesmith.run import trial_folder as folders
+from tunesmith.run.search_session import Session
+from tunesmith.run.trials import Trial
+from tunesmith.types import Interval, MainScore
+
+Kind = Literal["better", "unclear", "worse", "same", "open"]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run that confirms: whose it is, and on which seed."""
+
+    who: Literal["default", "winner"]
+    seed: int
+    folder: Path
+    recipe: Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the new seeds say. kind: `better`, `unclear`, `worse`; `same` where the default itself won; `open` where
+    runs are missing. gain: winner minus default, above 0 is better, with its interval. forgotten: what the winner loses
+    of old tasks minus what the default loses (below 0 is better), where that is an objective."""
+
+    kind: Kind
+    words: str
+    seeds: tuple[int, ...] = ()
+    default: tuple[float, ...] = ()
+    winner: tuple[float, ...] = ()
+    gain: Interval | None = None
+    forgotten: Interval | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        spans = {"gain": self.gain, "forgotten": self.forgotten}
+        told = {key: None if span is None else [span.value, span.low, span.high] for key, span in spans.items()}
+        runs = {"seeds": list(self.seeds), "default": list(self.default), "winner": list(self.winner)}
+        return {"verdict": self.kind, "words": self.words, **runs, **told}
+
+
+def plan(default: Recipe, winner: Recipe, number: int, *, seeds: int, folder: Path) -> list[Run]:
+    """The runs of a confirmation: for each of `seeds` new seeds the default and the winner, trial `number`."""
+    found: list[Run] = []
+    for seed in range(default.train.seed + 1, default.train.seed + 1 + seeds):
+        for who, recipe, name in (("default", default, "default"), ("winner", winner, f"trial-{number:04d}")):
+            changed = recipe.changed(f"train.seed={seed}")
+            found.append(Run(who, seed, folder / f"{name}-seed-{seed}", changed))  # type: ignore[arg-type]
+    return found
+
+
+def verdict(
+    main: MainScore,
+    runs: Sequence[Run],
+    scores: Mapping[Path, tuple[float, float | None]],
+    failed: Mapping[Path, str],
+) -> Verdict:
+    """What the runs that ended say. scores: of each its main score and what it forgot; failed: why others have none."""
+    lost = [f"on seed {run.seed} the {run.who} failed: {failed[run.folder]}" for run in runs if run.folder in failed]
+    pairs = _pairs(runs, scores)
+    seeds = tuple(pairs)
+    default, winner = (tuple(pair[place][0] for pair in pairs.values()) for place in (0, 1))
+    values = (seeds, default, winner)
+    if lost:
+        shown = ". ".join(_sentence(each) for each in lost[:3])
+        return Verdict("unclear", f"Not shown to be better than the default: {shown}.", *values)
+    missing = len({run.seed for run in runs}) - len(pairs)
+    if missing or len(pairs) < 2:
+        words = (f"Not confirmed yet: {missing} of the new seeds are still to be run." if missing else
+                 "Not confirmed: one seed tells nothing of chance; ask for two or more with --seeds.")  # fmt: skip
+        return Verdict("open", words, *values)
+    sign = 1.0 if main.better == "higher" else -1.0
+    gain = spread([sign * (w - d) for d, w in zip(default, winner, strict=True)])
+    forgotten = None
+    lost_by = [(a[1], b[1]) for a, b in pairs.values()]
+    if all(a is not None and b is not None for a, b in lost_by):
+        forgotten = spread([b - a for a, b in lost_by if a is not None and b is not None])
+    kind: Kind = "better" if gain.low > 0 else "worse" if gain.high < 0 else "unclear"
+    return Verdict(kind, _words(kind, main, gain, forgotten, len(pairs)), *values, gain, forgotten)
+
+
+def spread(values: Sequence[float], share: float = 0.95) -> Interval:
+    """Mean of a few values, one a seed, with Student's interval. All alike: both ends are the mean."""
+    from scipy.special import stdtrit
+
+    mean = float(np.mean(values))
+    half = float(stdtrit(len(values) - 1, (1 + share) / 2)) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
+    return Interval(mean, mean - half, mean + half, share)
+
+
+def confirm(session: Session, winner: Trial | None, default: Trial) -> Verdict:
+    """Run the winner and the default on new seeds, as long as there is time, and say what they show."""
+    book, limits, crew, say = session.book, session.limits, session.crew, session.say
+    assert book.main is not None
+    early = _without_runs(winner, default, limits.seeds)
+    if early is not None or winner is None:
+        return early or Verdict("open", "No trial is complete.")
+    base, place = book.base, book.folder / "confirm"
+    runs = plan(base, base.changed(*winner.settings), winner.number, seeds=limits.seeds, folder=place)
+    say(f"confirming trial {winner.number} against the default on {limits.seeds} new seeds")
+    scores: dict[Path, tuple[float, float | None]] = {}
+    failed: dict[Path, str] = {}
+
+    def note(folder: Path) -> None:
+        try:
+            found = folders.delivered(folder, book.main, forgetting=book.forgetting)  # type: ignore[arg-type]
+        except ValueError as error:
+            failed[folder] = str(error)
+            return
+        scores[folder] = (found.score, found.forgotten)
+        say(f"  {folder.name}: validation {book.main.name} {found.score:.4f}")  # type: ignore[union-attr]
+
+    for run in runs:
+        if folders.is_finished(run.folder):
+            note(run.folder)
+    waiting = [run for run in runs if run.folder not in scores and run.folder not in failed]
+    while waiting or len(crew):
+        if session.clock.left() <= 0:
+            crew.ask()
+            waiting = []
+        while waiting and len(crew) < limits.jobs:
+            crew.start(waiting[0].recipe, waiting[0].folder)
+            del waiting[0]
+        for ended in crew.ended():
+            if ended.state == "finished":
+                note(ended.folder)
+            elif ended.state == "failed":
+                failed[ended.folder] = ended.reason
+        session.breathe()
+    return verdict(book.main, runs, scores, failed)
+
+
+def _without_runs(winner: Trial | None, default: Trial, seeds: int) -> Verdict | None:
+    """The verdict where there is nothing to run."""
+    if winner is None:
+        return Verdict("open", "No trial is complete, so there is no winner.")
+    if winner.number == default.number:
+        return Verdict("same", "No trial was better than the default, so the default it stays.")
+    if not default.values:
+        why = _sentence(default.reason) or "it has not ended"
+        return Verdict("open", f"The default has no score to compare with ({why}).")
+    if not seeds:
+        return Verdict("open", "Not confirmed: no new seeds were asked for, and the best of many scores is too good by "
+                       "what chance gave it. Ask for --seeds 3.")  # fmt: skip
+    return None
+
+
+def _pairs(
+    runs: Sequence[Run], scores: Mapping[Path, tuple[float, float | None]]
+) -> dict[int, tuple[tuple[float, float | None], tuple[float, float | None]]]:
+    """By seed the default's and the winner's scores, where both are there."""
+    by_seed: dict[int, dict[str, tuple[float, float | None]]] = {}
+    for run in runs:
+        if run.folder in scores:
+            by_seed.setdefault(run.seed, {})[run.who] = scores[run.folder]
+    return {seed: (both["default"], both["winner"]) for seed, both in sorted(by_seed.items()) if len(both) == 2}
+
+
+def _words(kind: Kind, main: MainScore, gain: Interval, forgotten: Interval | None, seeds: int) -> str:
+    name = main.name
+    between = f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
+    how = f"validation {name}, mean over {seeds} new seeds with 95 % interval"
+    if main.better == "lower":
+        how += ", sign turned so that above 0 is better"
+    said = {
+        "better": f"Better than the default by {between} ({how}).",
+        "worse": f"Worse than the default on new seeds: {between} ({how}). Keep the default.",
+        "unclear": f"Not better than the default as far as {seeds} new seeds tell: {between} ({how}).",
+    }[kind]
+    if forgotten is not None:
+        said += (f" What old tasks lose changes by {forgotten.value:+.4f} "
+                 f"[{forgotten.low:+.4f}, {forgotten.high:+.4f}] (below 0: less is lost).")  # fmt: skip
+    return said
+
+
+def _sentence(text: str) -> str:
+    return text.splitlines()[0].rstrip(".")[:200] if text else text

@@ -1,0 +1,222 @@
+"""The verdict of a study in plain words: no more than the numbers support.
+
+"As good as" needs the whole 95 % interval of a difference within two points; a wide interval around zero only means
+that no difference can be told. Forgetting differs where the intervals of two rows do not touch. Time is said as it was
+measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from tunesmith.run.report_parts import words
+from tunesmith.run.verdict import SHARES, Pair, Row, lower_is_better
+from tunesmith.types import Interval
+
+MARGIN = 0.02
+"""Scores between 0 and 1 whose difference surely lies within this are called equally good."""
+FEW_EXAMPLES = 100
+_NAMED = 6  # rows that a sentence names
+_PARTS = {2: "half", 3: "a third of", 4: "a quarter of", 5: "a fifth of", 10: "a tenth of"}
+
+
+def verdict(rows: Sequence[Row], pairs: Sequence[Pair], over: Sequence[str]) -> list[str]:
+    """Sentences, the first the most telling. over: what the front is over."""
+    some = [number for number, row in enumerate(rows) if row.score is not None]
+    ending = _caveats(rows, some)
+    if not some:
+        return ["No run ended well, so there is nothing to compare.", *ending]
+    best = _best(rows, some)
+    if len(some) == 1:
+        return [f"Only {rows[best].name} has a finished run: {_scored(rows[best])}.", *ending]
+    to_best = {n: found for n in some if n != best and (found := _between(pairs, n, best)) is not None}
+    near = [n for n, pair in to_best.items() if not pair.real and not math.isnan(pair.p)]
+    advised = _advised(rows, [best, *near])
+    other = best if advised != best else max(near, key=lambda n: _burden(rows[n]), default=None)
+    said = [_headline(rows, advised, other, pairs, to_best)]
+    others = [rows[n] for n in near if n not in (advised, other)]
+    if others:
+        listed = _listed([f"{row.name} ({words.score(_value(row))})" for row in others])
+        said.append(f"Not to be told from {rows[best].name} either: {listed}.")
+    if worse := [n for n, pair in to_best.items() if pair.real]:
+        kind = "higher" if lower_is_better(rows[best]) else "lower"
+        listed = _listed([f"{rows[n].name} ({words.score(_value(rows[n]))}, {_change(to_best[n])})" for n in worse])
+        said.append(
+            f"Worse than {rows[best].name} by more than {_chance(rows)} ({kind} {_metric(rows[best])}): {listed}."
+        )
+    if apart := [n for n, pair in to_best.items() if math.isnan(pair.p)]:
+        names = _listed([rows[n].name for n in apart])
+        said.append(f"Not compared with {rows[best].name}, since test examples or intervals differ or lack: {names}.")
+    if len(over) > 1:
+        names = _listed([rows[n].name for n in some if rows[n].on_front])
+        said.append(f"Beaten by none in {' and '.join([', '.join(over[:-1]), over[-1]])} together: {names}.")
+    return [*said, *ending]
+
+
+def amount(row: Row, task: str, value: float) -> tuple[str, str]:
+    """What was lost of an old task as a number, and its unit: points of a score between 0 and 1, else the score's."""
+    main = (row.runs[0].scores["old_tasks"][task].get("main_score") or {}).get("name", "score")
+    if main in SHARES:
+        return f"{100 * value:.1f}".replace("-", "−").replace("−0.0", "0.0"), "points"
+    return f"{value:.3g}".replace("-", "−"), words.name(str(main)).lower()
+
+
+def difference(interval: Interval) -> str:
+    """A difference with its interval: −0.002 [−0.008, 0.004]."""
+    if math.isnan(interval.low):
+        return words.score(interval.value)
+    return f"{words.score(interval.value)} [{words.score(interval.low)}, {words.score(interval.high)}]"
+
+
+def times(new: float, old: float) -> str:
+    """How long one takes beside another, in words; empty where either is not known."""
+    if not (new > 0 and old > 0):
+        return ""
+    ratio = new / old
+    if 0.8 <= ratio <= 1.25:
+        return "takes about the same time"
+    if ratio > 1:
+        return f"takes {ratio:.2g} times as long" if ratio < 10 else f"takes {ratio:.0f} times as long"
+    for part, said in _PARTS.items():
+        if abs(ratio * part - 1) <= 0.1:
+            return f"takes {said} the time"
+    return f"takes {100 * ratio:.2g} % of the time"
+
+
+def _headline(
+    rows: Sequence[Row], advised: int, other: int | None, pairs: Sequence[Pair], to_best: dict[int, Pair]
+) -> str:
+    row = rows[advised]
+    if other is None:  # it is the best, and nothing comes near
+        beaten = [n for n, pair in to_best.items() if pair.real]
+        if not beaten:
+            return f"{row.name} scores highest here: {_scored(row)}."
+        rest = rows[beaten[0]].name if len(beaten) == 1 else f"each of {len(beaten)} others"
+        return f"{row.name} is best here: {_scored(row)}; it beats {rest} by more than {_chance(rows)}."
+    top, pair = rows[other], _between(pairs, advised, other)
+    assert pair is not None
+    inside = pair.difference.low <= 0 <= pair.difference.high
+    chance = "is within chance" if inside else f"is within chance once all {len(pairs)} comparisons are counted"
+    scores = f"{words.score(_value(row))} against {words.score(_value(top))}"
+    gap = f"the difference of {difference(pair.difference)} {chance}"
+    equal = _metric_name(top) in SHARES and max(-pair.difference.low, pair.difference.high) <= MARGIN
+    start = f"{row.name} {'is as good as' if equal else 'cannot be told apart from'} {top.name} here"
+    told = [*_forgets(row, top), times(row.cost.get("seconds", 0.0), top.cost.get("seconds", 0.0))]
+    told = [each for each in told if each]
+    end = "" if not told else f", {told[0]}" if len(told) == 1 else f", {', '.join(told[:-1])}, and {told[-1]}"
+    return f"{start} ({_metric(row)} {scores}; {gap}){end}."
+
+
+def _forgets(row: Row, top: Row) -> list[str]:
+    """What a row forgets beside another, of at most two old tasks."""
+    said = []
+    for task, own in list(row.forgetting.items())[:2]:
+        other = top.forgetting.get(task)
+        if other is None:
+            continue
+        (new, unit), (old, _) = amount(row, task, own.value), amount(top, task, other.value)
+        of = f"{unit} of {task}" if unit == "points" else f"{task} ({unit})"
+        if own.high < other.low:
+            said.append(f"forgets {new} instead of {old} {of}")
+        elif own.low > other.high:
+            said.append(f"forgets {new} and thus more than {old} {of}")
+        else:
+            said.append(f"forgets {new} against {old} {of}, too close to tell")
+    return said
+
+
+def _advised(rows: Sequence[Row], alike: Sequence[int]) -> int:
+    """Of rows whose new scores cannot be told apart: without those that surely forget more than the one that forgets
+    least, the fastest; of those about as fast, the best, and of equals the one that forgets less."""
+    least = {name: min(rows[n].forgetting[name].high for n in alike if name in rows[n].forgetting)
+             for n in alike for name in rows[n].forgetting}  # fmt: skip
+    mild = [n for n in alike if all(rows[n].forgetting[name].low <= least[name] for name in rows[n].forgetting)]
+    mild = mild or list(alike)
+    fastest = min(rows[n].cost.get("seconds", math.inf) for n in mild)
+    fast = [n for n in mild if rows[n].cost.get("seconds", math.inf) <= 1.25 * fastest]
+    sign = -1.0 if lower_is_better(rows[alike[0]]) else 1.0
+    return max(fast or mild, key=lambda n: (sign * _value(rows[n]), [-each for each in _burden(rows[n])]))
+
+
+def _chance(rows: Sequence[Row]) -> str:
+    """Which chance the tests know of: with one run a row, that of the test examples alone."""
+    return "chance" if any(len(row.runs) > 1 for row in rows) else "the chance that lies in the test examples"
+
+
+def _burden(row: Row) -> tuple[float, float]:
+    """How much a row forgets and how long it takes, to find the one that a better one is best held against."""
+    return sum(each.value for each in row.forgetting.values()), row.cost.get("seconds", 0.0)
+
+
+def _caveats(rows: Sequence[Row], some: Sequence[int]) -> list[str]:
+    said = []
+    if some and min(len(rows[n].runs) for n in some) == 1:
+        said.append(
+            "With one run a row, the spread over seeds is unknown: what is said holds for these very models, and "
+            "another seed may turn differences round. For the methods, take --seeds 3."
+            if max(len(rows[n].runs) for n in some) == 1
+            else f"Of {_listed([rows[n].name for n in some if len(rows[n].runs) == 1])} there is one run only: its "
+            "spread over seeds is unknown."
+        )
+    examples = rows[some[0]].runs[0].examples if some else 0
+    if 0 < examples < FEW_EXAMPLES:
+        said.append(f"There are only {examples} test examples: only large differences can show.")
+    if some and not any(rows[n].forgetting for n in some):
+        said.append("No old task was scored, so nothing is known of forgetting.")
+    failed = [f"{row.name} (seed{'s' if len(row.failed) > 1 else ''} {', '.join(str(seed) for seed, _ in row.failed)})"
+              for row in rows if row.failed]  # fmt: skip
+    if failed:
+        runs = sum(len(row.runs) + len(row.failed) + row.missing for row in rows)
+        lost = sum(len(row.failed) for row in rows)
+        said.append(f"{lost} of {runs} runs failed and count{'s' if lost == 1 else ''} nowhere: {_listed(failed)}.")
+    if missing := sum(row.missing for row in rows):
+        said.append(f"{missing} run{'s have' if missing > 1 else ' has'} not ended yet.")
+    return said
+
+
+def _best(rows: Sequence[Row], some: Sequence[int]) -> int:
+    sign = -1.0 if lower_is_better(rows[some[0]]) else 1.0
+    return max(some, key=lambda n: sign * _value(rows[n]))
+
+
+def _between(pairs: Sequence[Pair], one: int, other: int) -> Pair | None:
+    """The pair of these two as one minus other."""
+    for pair in pairs:
+        if (pair.first, pair.second) == (one, other):
+            return pair
+        if (pair.first, pair.second) == (other, one):
+            gap = pair.difference
+            turned = Interval(-gap.value, -gap.high, -gap.low, gap.share)
+            return Pair(one, other, turned, pair.p, pair.holm, pair.paired)
+    return None
+
+
+def _value(row: Row) -> float:
+    return math.nan if row.score is None else row.score.value
+
+
+def _metric_name(row: Row) -> str:
+    return str(row.runs[0].scores["main_score"]["name"])
+
+
+def _metric(row: Row) -> str:
+    name = _metric_name(row)
+    return words.name(name) if name.startswith("ap") else words.name(name).lower()
+
+
+def _scored(row: Row) -> str:
+    assert row.score is not None
+    span = words.span([row.score.low, row.score.high])
+    return f"{_metric(row)} {words.score(row.score.value)}" + (f" (95 % interval {span})" if span else "")
+
+
+def _change(pair: Pair) -> str:
+    return difference(pair.difference)
+
+
+def _listed(names: Sequence[str]) -> str:
+    kept = list(names[:_NAMED])
+    if len(names) > _NAMED:
+        kept.append(f"{len(names) - _NAMED} more")
+    return kept[0] if len(kept) == 1 else f"{', '.join(kept[:-1])} and {kept[-1]}"
