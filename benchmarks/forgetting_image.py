@@ -43,7 +43,8 @@ def main() -> None:
     grid = ["--methods", given.methods, "--seeds", given.seeds, "--jobs", given.jobs]
     if given.only != "classes":
         call("compare", "task=image_classification", f"model={IMAGENET}", f"data={given.clothing}", *grid,
-             "--retentions", given.retentions, "--output", str(given.work / "clothing"), "train.threads=1", *settings)  # fmt: skip
+             "--retentions", given.retentions, "--output", str(given.work / "clothing"), "train.threads=1",
+             *settings)  # fmt: skip
     if given.only != "imagenet":
         place = given.work / "pictures"
         if not place.is_dir():

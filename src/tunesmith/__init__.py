@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from tunesmith.run.folder import Finished
 
 _PUBLIC = {
+    "compare": "tunesmith.run.compare.compare",
+    "search": "tunesmith.run.search.search",
+    "select": "tunesmith.run.select.select",
     "Recipe": "tunesmith.recipe.recipe",
     "Run": "tunesmith.deploy.run",
     "Begun": "tunesmith.events",

@@ -24,8 +24,8 @@ def compare(
     output: Annotated[Path | None, typer.Option("--output", help="the comparison's folder; else in runs/")] = None,
 ) -> None:
     """Compare methods: new score, forgetting and cost of each over some seeds, and which differences are real."""
-    from tunesmith.run.compare import compare as run_compare
-    from tunesmith.run.planned import file_and_settings, split_list
+    from tunesmith.run.compare.compare import compare as run_compare
+    from tunesmith.run.compare.planned import file_and_settings, split_list
     from tunesmith.terminal_study import StudyProgress, show_comparison
 
     file, settings = file_and_settings(words or [])

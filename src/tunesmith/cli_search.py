@@ -34,7 +34,7 @@ def search(
     output: Annotated[Path | None, typer.Option("--output", help="the search's folder; else in runs/")] = None,
 ) -> None:
     """Search for a better recipe, and confirm the winner on new seeds. Started again, it goes on."""
-    from tunesmith.run.search_asked import ask
+    from tunesmith.run.search.asked import ask
     from tunesmith.terminal_search import SearchLines
 
     with SearchLines() as lines:

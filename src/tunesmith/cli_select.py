@@ -46,8 +46,8 @@ def select(
 
     from tunesmith.cli_data import work_folder
     from tunesmith.progress import Progress
-    from tunesmith.run.select import Limits
-    from tunesmith.run.select import select as run_select
+    from tunesmith.run.select.select import Limits
+    from tunesmith.run.select.select import select as run_select
 
     limits = Limits(count, size, language, licence)
     kept = work_folder() if output is None else nullcontext(output)

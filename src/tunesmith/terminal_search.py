@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 if TYPE_CHECKING:
-    from tunesmith.run.search_files import Searched
+    from tunesmith.run.search.files import Searched
 
 
 class SearchLines:

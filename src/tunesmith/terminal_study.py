@@ -13,15 +13,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from tunesmith.run.cell import CellBegan, CellEnded, CellEvent, CellLearns, CellScored, CellsPlanned, CellWaits
+from tunesmith.run.compare.cell import CellBegan, CellEnded, CellEvent, CellLearns, CellScored, CellsPlanned, CellWaits
+from tunesmith.run.compare.verdict_words import amount
 from tunesmith.run.report_parts import words
-from tunesmith.run.verdict_words import amount
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from tunesmith.run.compare import Comparison
-    from tunesmith.run.verdict import Row
+    from tunesmith.run.compare.compare import Comparison
+    from tunesmith.run.compare.verdict import Row
 
 PLAIN_SECONDS = 10.0
 """Seconds between two lines of one cell where nothing can be redrawn (a log file, a pipe)."""

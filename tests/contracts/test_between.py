@@ -13,12 +13,12 @@ from tunesmith.types import Pretrained
 
 from . import test_methods as texts
 from . import test_vision_methods as pictures
-from .tuned import CASES, Tuned, body, put, tune
+from .tuned import PARAMS, Tuned, body, put, tune
 
 NO_LINE = ("head", "prefix_tuning", "prompt_tuning", "p_tuning", "visual_prompt")
 
 
-@pytest.fixture(scope="module", params=CASES, ids=[" on ".join(pair) for pair in CASES])
+@pytest.fixture(scope="module", params=PARAMS)
 def tuned(request: pytest.FixtureRequest, tiny: Callable[..., Pretrained]) -> Iterator[Tuned]:
     yield tune(*request.param, tiny)
     tune.cache_clear()

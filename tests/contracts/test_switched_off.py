@@ -24,10 +24,10 @@ from tunesmith.types import Pretrained
 from ..tiny_detectors import OVER, batch, lively, load_kind, over_backbone
 from . import test_methods as texts
 from . import test_vision_methods as pictures
-from .tuned import CASES, STEPS, Tuned, ask, load, logits_of, optimizer_of, put, tune, update
+from .tuned import PARAMS, STEPS, Tuned, ask, load, logits_of, optimizer_of, put, tune, update
 
 
-@pytest.fixture(scope="module", params=CASES, ids=[" on ".join(pair) for pair in CASES])
+@pytest.fixture(scope="module", params=PARAMS)
 def tuned(request: pytest.FixtureRequest, tiny: Callable[..., Pretrained]) -> Iterator[Tuned]:
     yield tune(*request.param, tiny)
     tune.cache_clear()

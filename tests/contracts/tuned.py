@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -27,6 +28,11 @@ ALL = [(name, kind) for kind in (*TEXT_KINDS, *PICTURE_KINDS) for name in regist
 ALL += [(case, kind) for case in texts.VARIANTS for kind in ("bert", "gpt2")]
 ALL += [(case, kind) for case, kinds in pictures.VARIANT_KINDS.items() for kind in kinds]
 CASES = [pair for pair in ALL if pair not in texts.CANNOT and pair not in pictures.CANNOT]
+QUICK = ("bert", "timm_resnet", "timm_vit")
+"""Kinds that every run of the tests looks at; the others are among the slow tests."""
+PARAMS = [
+    pytest.param(pair, id=" on ".join(pair), marks=[] if pair[1] in QUICK else [pytest.mark.slow]) for pair in CASES
+]
 STEPS = 3
 OLD_LABELS = 5
 

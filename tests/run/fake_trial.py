@@ -1,4 +1,4 @@
-"""A trial that takes milliseconds: same words, files, gate and exit codes as `tunesmith.run.trial_process`, no model.
+"""A trial that takes milliseconds: words, files, gate and exit codes of `tunesmith.run.search.trial_process`, no model.
 
 Its score after each evaluation follows from its recipe alone; it goes on from what its events.jsonl holds.
 """

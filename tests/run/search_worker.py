@@ -30,10 +30,10 @@ def run(
 ) -> Any:
     """The search, gone on with where it began; what it found."""
     from tunesmith.recipe.recipe import Recipe
-    from tunesmith.run.launch import Local
-    from tunesmith.run.search import search
-    from tunesmith.run.search_session import Limits
-    from tunesmith.run.search_space import parse_over
+    from tunesmith.run.search.launch import Local
+    from tunesmith.run.search.search import search
+    from tunesmith.run.search.session import Limits
+    from tunesmith.run.search.space import parse_over
 
     return search(
         Recipe.make(settings or SETTINGS),
@@ -98,7 +98,7 @@ class _Forked:
 
 
 def _trial(words: list[str]) -> None:
-    from tunesmith.run.trial_process import work as program
+    from tunesmith.run.search.trial_process import work as program
 
     sys.exit(program(words))
 

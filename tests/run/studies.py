@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from tunesmith.recipe.recipe import Recipe
-from tunesmith.run.compare import compare
-from tunesmith.run.judged import Judged, resamples_of
+from tunesmith.run.compare.compare import compare
+from tunesmith.run.compare.judged import Judged, resamples_of
 
 PROGRAM = (sys.executable, str(Path(__file__).parent / "fake_run.py"))
 

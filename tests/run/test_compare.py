@@ -22,11 +22,11 @@ from tests.run.worker import recipe as real_recipe
 from tunesmith.cli_compare import compare as command
 from tunesmith.errors import FolderInUseError, InterruptedRun, RecipeError
 from tunesmith.recipe.recipe import Recipe
-from tunesmith.run.cell import CellBegan, CellEvent, CellLearns, Outcome
-from tunesmith.run.compare import Comparison, compare
+from tunesmith.run.compare.cell import CellBegan, CellEvent, CellLearns, Outcome
+from tunesmith.run.compare.compare import Comparison, compare
+from tunesmith.run.compare.planned import plan, split_list
+from tunesmith.run.compare.verdict import summed_up
 from tunesmith.run.folder import locked
-from tunesmith.run.planned import plan, split_list
-from tunesmith.run.verdict import summed_up
 from tunesmith.terminal_study import StudyProgress, show_comparison
 
 

@@ -10,11 +10,11 @@ from tests.run.studies import bare_recipe, run_of
 from tests.run.test_report import Page
 
 from tunesmith.recipe.recipe import Recipe
-from tunesmith.run.compare_charts import Dot, number, scatter
-from tunesmith.run.compare_page import write_page
+from tunesmith.run.compare.charts import Dot, number, scatter
+from tunesmith.run.compare.page import write_page
+from tunesmith.run.compare.verdict import Row, compare_pairs, put_on_front, summed_up
+from tunesmith.run.compare.verdict_words import verdict
 from tunesmith.run.report_parts.charts import ticks
-from tunesmith.run.verdict import Row, compare_pairs, put_on_front, summed_up
-from tunesmith.run.verdict_words import verdict
 
 
 @pytest.fixture

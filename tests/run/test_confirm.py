@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tunesmith.recipe.recipe import Recipe
-from tunesmith.run.confirm import Verdict, plan, spread, verdict
+from tunesmith.run.search.confirm import Verdict, plan, spread, verdict
 from tunesmith.types import MainScore
 
 MAIN = MainScore("accuracy", "higher")

@@ -116,7 +116,7 @@ def test_a_penalty_and_old_tasks_are_added(settings: Settings, tmp_path: Path) -
 def test_the_first_passes_are_thrown_away_and_the_rest_read_off_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = np.array([8.0, 64.0, 16.0, 32.0, 48.0] * 20)
     ran: list[int] = []
-    monkeypatch.setattr(pace, "timed", lambda run, number: (run(number), float(0.5 + sizes[number] / 10))[1])
+    monkeypatch.setattr(pace, "timed", lambda run: (run(), float(0.5 + sizes[ran[-1]] / 10))[1])
     found = pace.measured(ran.append, sizes, seconds=60)
     assert sizes[ran[0]] == 64.0  # the largest first, then the smallest, neither timed
     assert sizes[ran[1]] == 8.0

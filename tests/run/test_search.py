@@ -17,7 +17,7 @@ from tests.run.worker import recipe, write_reviews
 from tunesmith.errors import RecipeError, RunError
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run.folder import open_run
-from tunesmith.run.trial_folder import course, is_finished
+from tunesmith.run.search.trial_folder import course, is_finished
 
 KILLS = 10
 
@@ -176,7 +176,7 @@ def test_no_score_of_the_test_part_can_change_a_search(
 def test_forgetting_is_a_second_objective_without_pruning(tmp_path: Path) -> None:
     found = run(tmp_path / "s", trials=10, seeds=2, forgetting=True)
     assert all(trial.state == "complete" and len(trial.values) == 2 for trial in found.trials)
-    from tunesmith.run.winner import front
+    from tunesmith.run.search.winner import front
 
     best = front(found.trials, found.book.main)
     assert 1 < len(best) < len(found.trials)
@@ -277,7 +277,7 @@ def test_a_ray_cluster_of_two_workers_makes_the_same_trials(whole: Path, tmp_pat
     import ray
     from ray.cluster_utils import Cluster
 
-    from tunesmith.run.launch_ray import RayEngine
+    from tunesmith.run.search.launch_ray import RayEngine
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:

@@ -8,9 +8,9 @@ import pytest
 
 from tunesmith.errors import RecipeError
 from tunesmith.recipe.recipe import Recipe
-from tunesmith.run.search_checks import checked, drawn_in
-from tunesmith.run.search_defaults import filled_in
-from tunesmith.run.search_space import Dimension, is_active, parse_over, read_space, settings
+from tunesmith.run.search.checks import checked, drawn_in
+from tunesmith.run.search.defaults import filled_in
+from tunesmith.run.search.space import Dimension, is_active, parse_over, read_space, settings
 
 RECIPE = Recipe.make({"task": "text_classification", "model": "a-model", "data": "reviews.csv", "method": "lora"})
 RESOLVED = RECIPE.changed("train.learning_rate=0.001", "train.epochs=3", "train.batch_size=16")

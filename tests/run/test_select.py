@@ -21,9 +21,9 @@ from tests.run.pictures import write_boxes, write_pictures
 from tunesmith.errors import DataError, ModelError, RecipeError
 from tunesmith.models.cards import ModelCard
 from tunesmith.models.tokenizer_fit import tokenizer_fit
-from tunesmith.run import candidate, measured
-from tunesmith.run.select import Limits, _against, select
-from tunesmith.run.selection import Row, Selection
+from tunesmith.run.select import candidate, measured
+from tunesmith.run.select.select import Limits, _against, select
+from tunesmith.run.select.selection import Row, Selection
 from tunesmith.types import Interval
 
 WORDS = {"good": "great film good story", "bad": "dull plot bad end", "odd": "the actor was not very"}
@@ -277,7 +277,7 @@ def test_a_candidate_in_a_process_of_its_own_gives_the_same_features(
 def test_a_candidates_process_ends_with_the_one_that_started_it(tmp_path: Path) -> None:
     code = (
         "import subprocess, sys, os, time\n"
-        "inner = 'import sys, time; from tunesmith.run.candidate import _end_with; _end_with(int(sys.argv[1]));'"
+        "inner = 'import sys, time; from tunesmith.run.select.candidate import _end_with; _end_with(int(sys.argv[1]));'"
         "'print(1, flush=True); time.sleep(60)'\n"
         "child = subprocess.Popen([sys.executable, '-c', inner, str(os.getpid())], stdout=subprocess.PIPE)\n"
         "child.stdout.readline()\nprint(child.pid, flush=True)\ntime.sleep(60)\n"

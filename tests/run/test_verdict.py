@@ -14,10 +14,10 @@ from scipy import stats
 from tests.run.sample import write_run
 from tests.run.studies import run_of
 
-from tunesmith.run.chance import flipped, front, half_width, holm, tail, with_seeds
-from tunesmith.run.judged import judge
-from tunesmith.run.verdict import Pair, Row, compare_pairs, put_on_front, summed_up
-from tunesmith.run.verdict_words import difference, times, verdict
+from tunesmith.run.compare.chance import flipped, front, half_width, holm, tail, with_seeds
+from tunesmith.run.compare.judged import judge
+from tunesmith.run.compare.verdict import Pair, Row, compare_pairs, put_on_front, summed_up
+from tunesmith.run.compare.verdict_words import difference, times, verdict
 from tunesmith.types import Interval
 
 

@@ -36,6 +36,13 @@ def fit_into(
     RecipeError, with what would fit, where nothing that leaves the results alone does. Memory is resident memory of
     this process, or what torch reserves of an accelerator.
     """
+    try:
+        return _fitted(recipe, max_memory_bytes, max_seconds)
+    finally:
+        settled_mib()  # gives back what the trial held: a run that follows in this process starts from nothing
+
+
+def _fitted(recipe: Recipe, max_memory_bytes: int | None, max_seconds: float | None) -> tuple[Recipe, list[str]]:
     with tempfile.TemporaryDirectory(prefix="tunesmith-budget-") as place:
         ready = next(found for found in set_up(recipe, Path(place)) if isinstance(found, Ready))
         spent = Spent(Path(place) / "spent.json")

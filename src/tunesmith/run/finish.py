@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,11 @@ from tunesmith.models.quiet import quiet
 from tunesmith.models.whole import write_whole
 from tunesmith.run.card import write_card
 from tunesmith.run.folder import write_json
+from tunesmith.run.forecast import kept_forecast
 from tunesmith.run.forgotten import Guard, hold_at_end, summed_up
 from tunesmith.run.report import write_report
 from tunesmith.run.setup import Learning, Ready
+from tunesmith.run.spent import Spent, against
 from tunesmith.run.thumbnails import keep_thumbnails
 from tunesmith.train.averaging import Average
 from tunesmith.train.checkpoint import checkpoint_at, disk_faults, load_checkpoint, restore_tensors, write_atomically
@@ -65,9 +68,16 @@ def score_before(ready: Ready, folder: Path) -> Mapping[str, float]:
 
 
 def finish(
-    ready: Ready, learning: Learning, guarded: Guard, progress: Progress, average: Average, folder: Path
+    ready: Ready,
+    learning: Learning,
+    guarded: Guard,
+    progress: Progress,
+    average: Average,
+    folder: Path,
+    spent: Spent,
 ) -> None:
     """Restore the best state, score it, write `best/`, predictions, scores.json, the card and the report."""
+    began = time.perf_counter()
     train = ready.recipe.train
     best = progress.best_step if train.keep_best and progress.best_step else progress.step
     if best != progress.step:
@@ -115,13 +125,15 @@ def finish(
         "thresholds": None if thresholds is None else thresholds.tolist(),
         "old_tasks": old_tasks,
         **({"retention": retained} if retained is not None else {}),
-        "cost": _cost(learning, progress, folder),
     }
     if len(part.encoded):
         _write_predictions(ready, folder, name, "after", logits, thresholds)
         if details := ready.recipe.task.details(logits, part.targets, part.labels):
             write_json(folder / "predictions" / "detection.json", details)
         scores |= _compared(ready, learning, part, folder, logits, thresholds)
+    spent.add("ending", time.perf_counter() - began)
+    cost = _cost(learning, progress, folder)
+    scores["cost"] = cost | against(kept_forecast(folder), spent.seconds, training=progress.seconds)
     # scores.json says that a run is finished, so it comes last but for what only reads the folder.
     write_json(folder / "scores.json", scores)
     write_card(folder)

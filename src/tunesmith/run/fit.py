@@ -30,9 +30,11 @@ from tunesmith.run.folder import (
     write_json,
     write_recipe,
 )
+from tunesmith.run.forecast import keep_forecast
 from tunesmith.run.forgotten import Guard, admits, at_evaluation, guard, untouched
 from tunesmith.run.manifest import check_same, manifest
 from tunesmith.run.setup import Learning, Ready, absolute, set_up, settled, start_learning
+from tunesmith.run.spent import Spent, spent_in
 from tunesmith.run.stopping import Stop, stop_on_signals
 from tunesmith.run.tensorboard import Board
 from tunesmith.train.averaging import Average
@@ -100,10 +102,13 @@ def _events(recipe: Recipe, folder: Path) -> Iterator[Event]:
 
         ready.device.precision = "float32"  # scores before and after are those of the delivered form
         yield Stage("scoring the untouched model")
-        before = finish.score_before(ready, folder)
+        spent = spent_in(folder, writes=main)
+        with spent.on("before"):
+            before = finish.score_before(ready, folder)
         if ready.recipe.forgetting.old_tasks:
             yield Stage("scoring old tasks with the untouched model")
-        old = untouched(ready, folder)
+        with spent.on("old_tasks"):
+            old = untouched(ready, folder)
         for words in old.skipped:
             yield Stage(words)
         checkpoint, damaged = newest_checkpoint(folder / "checkpoints")
@@ -128,7 +133,11 @@ def _events(recipe: Recipe, folder: Path) -> Iterator[Event]:
         average = Average(learning.learned, ready.recipe.train.average)
         if checkpoint is None:
             yield Stage("trying everything once (preflight)")
-            found_faults = preflight.examine(ready, learning, work / f"process-{ready.device.rank}")
+            found_faults = preflight.examine(
+                ready, learning, work / f"process-{ready.device.rank}", penalty=guarded.penalty, spent=spent.seconds
+            )
+            if main and found_faults.forecast is not None:
+                keep_forecast(found_faults.forecast, folder)
             lines = found_faults.lines()
             if not found_faults.ok:
                 raise RunError("\n".join(["preflight failed; nothing was trained:", *lines]))
@@ -143,11 +152,11 @@ def _events(recipe: Recipe, folder: Path) -> Iterator[Event]:
             length = int(checkpoint.values["events_bytes"])
         log = EventLog(folder / "events.jsonl", length, writes=main)
         yield Begun(folder, learning.plan.steps, progress.step, before, learning.plan.main_score, tuple(lines))
-        yield from _train(ready, learning, guarded, progress, average, log, folder, stop)
+        yield from _train(ready, learning, guarded, progress, average, log, folder, stop, spent)
 
         stop.wait = False
         yield Stage("scoring the fine-tuned model")
-        finish.finish(ready, learning, guarded, progress, average, folder)
+        finish.finish(ready, learning, guarded, progress, average, folder, spent)
         if main:
             shutil.rmtree(work, ignore_errors=True)
         ready.device.wait()
@@ -162,6 +171,7 @@ def _train(
     log: EventLog,
     folder: Path,
     stop: Stop,
+    spent: Spent,
 ) -> Iterator[Event]:
     """The loop's events, logged; checkpoints between them; early stopping; a signal's wish to stop."""
     options, device, plan = ready.recipe.train, ready.device, learning.plan
@@ -195,13 +205,16 @@ def _train(
         for event in events:
             if isinstance(event, Step):
                 average.update(event.step)
+            else:
+                spent.add("evaluations", event.seconds)
             log.add(event)
             board.add(event)
             evaluation_follows = isinstance(event, Step) and len(validation.encoded) and plan.evaluates_at(event.step)
             asked = device.any_process(stop.asked)
             due = asked or isinstance(event, Evaluated) or event.step % int(options.checkpoint_every) == 0
             if not evaluation_follows and (due or event.step == plan.steps):
-                _save(ready, learning, progress, average, log, folder)
+                with spent.on("checkpoints"):
+                    _save(ready, learning, progress, average, log, folder)
             yield event
             if not evaluation_follows and asked:
                 raise InterruptedRun(f"stopped at step {progress.step}; go on with: tunesmith resume {folder}")

@@ -12,17 +12,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from torch import nn
-
-from tunesmith.evaluate.evaluate import Part
-from tunesmith.models.vision_described import describe, description
 from tunesmith.retention.base import Penalty
-from tunesmith.run.features import may_keep
+from tunesmith.run.features import on_sampled_features
 from tunesmith.run.measure import (
     Answers,
     MicroSteps,
@@ -32,9 +27,8 @@ from tunesmith.run.measure import (
     writing_seconds,
 )
 from tunesmith.run.pace import timed
-from tunesmith.run.setup import Learning, Ready, make_batches
+from tunesmith.run.setup import Learning, Ready
 from tunesmith.run.tryout import tryout
-from tunesmith.train.frozen import HeadAlone, entering
 from tunesmith.train.loop import Plan
 from tunesmith.train.memory import peak_mib
 
@@ -47,7 +41,7 @@ WRITE_UP = 0.5
 ONE_PART = 0.6
 """Of the time that an old task takes at first: what one of its two parts takes, as at evaluations. At the end both are
 scored once more, and one of them with the method off."""
-GROWTH, MEMORY_BAND = 1.05, 0.10
+GROWTH, MEMORY_BAND = 1.08, 0.10
 """Memory fragments over many steps of unlike lengths: its share above the first ones, and the band to each side."""
 
 
@@ -99,7 +93,7 @@ def forecast(
 ) -> Forecast:
     """Measure a fresh, settled learner; what is written goes to `work` and is removed.
 
-    penalty: what a retention adds to every step. spent: seconds that are over already and known, by stage (see `Spent`):
+    penalty: what a retention adds to every step. spent: seconds of what is over already, by stage (see `Spent`):
     `before`, and `old_tasks`, which tells how long old tasks will take at evaluations and at the end.
     """
     known = spent or {}
@@ -109,7 +103,7 @@ def forecast(
         precision = ready.recipe.train.precision
         plainly = Answers(ready, learning.model, "float32", seconds=SECONDS / 3)
         shortly = plainly if precision == "float32" else Answers(ready, learning.model, precision, seconds=SECONDS / 3)
-        looping = _on_sampled_features(ready, learning)
+        looping = on_sampled_features(ready, learning)
         alone = looping is not None
         with optimizer_beside(learning) as (update, held):
             ready.device.precision = precision  # type: ignore[assignment]
@@ -188,37 +182,6 @@ def _penalty_seconds(learning: Learning, penalty: Penalty | None) -> float:
 
     added()
     return timed(added)
-
-
-class _Sampled:
-    """Features of a few examples in the place of all."""
-
-    def __init__(self, rows: np.ndarray, count: int) -> None:
-        self.rows, self.lengths = rows, np.ones(count, dtype=np.int32)
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def __getitem__(self, index: int) -> Mapping[str, np.ndarray]:
-        return {"features": self.rows[index % len(self.rows)]}
-
-
-def _on_sampled_features(ready: Ready, learning: Learning) -> Learning | None:
-    """As `features.on_features`, with the features of one batch alone."""
-    if not may_keep(ready):
-        return None
-    part: Part = ready.parts["train"]
-    module: nn.Module = learning.model.get_submodule(ready.pretrained.anatomy.head[0])
-    encoded = [part.encoded[i] for i in range(min(4, len(part.encoded)))]
-    batch = ready.recipe.task.collate(encoded, None, ready.pretrained.processor)
-    found = entering(learning.model, module, ready.device.move(batch))
-    if found is None:
-        return None
-    rows = found[0].float().cpu().numpy()
-    batches, _ = make_batches(ready, replace(part, encoded=_Sampled(rows, len(part.encoded))))
-    alone = HeadAlone(module)
-    describe(alone, description(learning.model))
-    return replace(learning, model=alone, batches=batches)
 
 
 def _evaluations(plan: Plan) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,12 +52,15 @@ class MicroSteps:
             cut = places[start : start + batches.micro_batch_size]
             yield step, whole[cut], cut
 
-    def run(self, number: int) -> None:
-        """One pass as the loop makes it; gradients stand afterwards."""
+    def run(self, number: int) -> float:
+        """One pass as the loop makes it; gradients stand afterwards. Returns the seconds of it that a run will not
+        spend, since worker processes make batches while the model learns."""
         ready, learning = self.ready, self.learning
+        started = time.perf_counter()
         step, ids, places = self.passes[number]
         epoch = (step - 1) // self.batches.steps_per_epoch
         batch = self.batches.collate([int(i) for i in ids], [int(p) for p in places], epoch)
+        collated = time.perf_counter()
         for tensor in learning.learned.values():
             tensor.grad = None
         randomness.begin(ready.recipe.train.seed, step, batch.positions)
@@ -64,6 +68,8 @@ class MicroSteps:
             loss = ready.recipe.task.loss(learning.model, ready.device.move(batch))
         loss.total.backward()
         loss.total.item()
+        making, learns = collated - started, time.perf_counter() - collated
+        return making + learns - max(learns, making / self.workers) if self.workers else 0.0
 
     def pace(self, seconds: float) -> Pace:
         """Measured in this method's training mode."""

@@ -16,7 +16,17 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tunesmith.errors import DiskError
-from tunesmith.run.report_parts import answers, calibration, detection, forgotten, origins, pictures, training, words
+from tunesmith.run.report_parts import (
+    answers,
+    calibration,
+    detection,
+    forecast,
+    forgotten,
+    origins,
+    pictures,
+    training,
+    words,
+)
 from tunesmith.run.report_parts.facts import Facts, name_of, read_facts
 
 BARS = ("accuracy", "micro_f1", "macro_f1", "subset_accuracy", "mcc", "auroc", "ap", "ap50", "ap75")
@@ -77,6 +87,7 @@ def context(facts: Facts) -> dict[str, Any]:
         "detection": detection.detection(facts),
         "calibration": calibration.calibration(facts),
         "forgotten": forgotten.forgotten(facts),
+        "forecast": forecast.forecast(facts),
         "data": origins.data(facts),
         "recipe": origins.recipe(facts),
         "origins": origins.origins(facts),

@@ -15,11 +15,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tunesmith.recipe.recipe import Recipe
-from tunesmith.run.compare_charts import axis_of, pictures, reach
+from tunesmith.run.compare.charts import axis_of, pictures, reach
+from tunesmith.run.compare.verdict import Pair, Row, lower_is_better
+from tunesmith.run.compare.verdict_words import amount
 from tunesmith.run.report_parts import words
 from tunesmith.run.report_parts.facts import name_of
-from tunesmith.run.verdict import Pair, Row, lower_is_better
-from tunesmith.run.verdict_words import amount
 from tunesmith.train.checkpoint import write_atomically
 from tunesmith.types import Interval
 
@@ -57,7 +57,7 @@ def write_page(
     )
     page.filters |= {f.__name__: f for f in (words.score, words.signed, words.large, words.seconds, words.mebibytes)}
     page.filters |= {"cut": words.shown, "brief": words.brief}
-    style = Markup("".join((here / sheet).read_text(encoding="utf-8") for sheet in ("report.css", "compare.css")))
+    style = Markup("".join((here / sheet).read_text(encoding="utf-8") for sheet in ("../report.css", "compare.css")))
     told = context(rows, pairs, recipe) | {"sentences": list(sentences[1:]), "over": _joined(over)}
     told["title"], told["figures"] = _headline(sentences[0])
     told["how"] = [*notes, *HOW, *_definitions(rows)]

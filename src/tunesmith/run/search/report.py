@@ -15,14 +15,14 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from tunesmith.run.compare_charts import Dot, scatter
+from tunesmith.run.compare.charts import Dot, scatter
 from tunesmith.run.report_parts import words
 from tunesmith.run.report_parts.charts import Line, line_chart
-from tunesmith.run.search_checks import values_of
-from tunesmith.run.search_files import Searched
-from tunesmith.run.search_space import Dimension
-from tunesmith.run.trials import Trial, Trials
-from tunesmith.run.winner import front
+from tunesmith.run.search.checks import values_of
+from tunesmith.run.search.files import Searched
+from tunesmith.run.search.space import Dimension
+from tunesmith.run.search.trials import Trial, Trials
+from tunesmith.run.search.winner import front
 from tunesmith.train.checkpoint import write_atomically
 from tunesmith.types import MainScore
 
@@ -46,7 +46,9 @@ def write_report(found: Searched, trials: Trials) -> Path:
     )
     page.filters |= {f.__name__: f for f in (words.score, words.signed, words.seconds)}
     page.filters |= {"cut": words.shown}
-    style = Markup("".join((here / sheet).read_text(encoding="utf-8") for sheet in ("report.css", "compare.css")))
+    style = Markup(
+        "".join((here / sheet).read_text(encoding="utf-8") for sheet in ("../report.css", "../compare/compare.css"))
+    )
     text = page.get_template("search.html.j2").render(style=style, **context(found, trials))
     write_atomically(found.folder / PAGE, text)
     return found.folder / PAGE

@@ -14,7 +14,7 @@ from tunesmith.errors import Fault, RecipeError
 from tunesmith.methods.base import Method
 from tunesmith.methods.base import registry as methods
 from tunesmith.recipe.recipe import Recipe
-from tunesmith.run.search_space import Dimension, name_in, plugin_name
+from tunesmith.run.search.space import Dimension, name_in, plugin_name
 
 RATE_FACTOR = 8.0
 """The rate is searched an eighth to eight times the default: wide enough for a wrong guess, and no waste on rates that

@@ -9,13 +9,13 @@ from typing import get_args
 from tunesmith.errors import RecipeError, did_you_mean
 from tunesmith.quantities import parse_seconds
 from tunesmith.recipe.recipe import Recipe
-from tunesmith.run.launch import Engine, Local
-from tunesmith.run.planned import file_and_settings
-from tunesmith.run.search import search
-from tunesmith.run.search_files import Searched
-from tunesmith.run.search_session import Limits, Say
-from tunesmith.run.search_space import parse_over, read_space
-from tunesmith.run.trials import Pruning
+from tunesmith.run.compare.planned import file_and_settings
+from tunesmith.run.search.files import Searched
+from tunesmith.run.search.launch import Engine, Local
+from tunesmith.run.search.search import search
+from tunesmith.run.search.session import Limits, Say
+from tunesmith.run.search.space import parse_over, read_space
+from tunesmith.run.search.trials import Pruning
 
 ENGINES = ("local", "ray")
 
@@ -60,7 +60,7 @@ def engine_of(name: str, jobs: int) -> Engine:
     if name == "local":
         return Local(jobs)
     if name == "ray":
-        from tunesmith.run.launch_ray import RayEngine
+        from tunesmith.run.search.launch_ray import RayEngine
 
         return RayEngine()
     raise RecipeError(_unknown("--engine", name, ENGINES))

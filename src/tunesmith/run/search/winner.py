@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tunesmith.run.trials import Trial
+from tunesmith.run.search.trials import Trial
 from tunesmith.types import MainScore
 
 

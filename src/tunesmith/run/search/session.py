@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tunesmith.errors import InterruptedRun
-from tunesmith.run.clock import Clock
-from tunesmith.run.launch import Crew
-from tunesmith.run.search_book import Book
+from tunesmith.run.search.book import Book
+from tunesmith.run.search.clock import Clock
+from tunesmith.run.search.launch import Crew
 from tunesmith.run.stopping import Stop
 
 POLL: Final = 0.03

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from tunesmith.run.compare.verdict import SHARES, Row
 from tunesmith.run.report_parts import words
 from tunesmith.run.report_parts.charts import svg, ticks
 from tunesmith.run.report_parts.words import brief, shown
-from tunesmith.run.verdict import SHARES, Row
 from tunesmith.types import Interval
 
 WIDTH, HEIGHT = 480, 330

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from tunesmith.places import resolve_place
 from tunesmith.recipe.recipe import Recipe
+from tunesmith.run.folder import open_run
 from tunesmith.run.setup import absolute
 
 
@@ -125,6 +126,7 @@ def _content(place: str) -> str:
     path = Path(resolve_place(place))
     roots = [path] if path.exists() else sorted(map(Path, glob.glob(place)))
     if (path / "manifest.json").is_file():  # an earlier run: what it delivers and what it was made from
+        open_run(path)
         roots = [path / "manifest.json", path / "best"]
     digest = hashlib.sha256()
     for root in roots:

@@ -1,11 +1,11 @@
 """The program of a trial's process: `fit` or `resume` that can be pruned by not asking for the next event.
 
-    python -m tunesmith.run.trial_process fit RECIPE --output FOLDER
-    python -m tunesmith.run.trial_process resume FOLDER
+    python -m tunesmith.run.search.trial_process fit RECIPE --output FOLDER
+    python -m tunesmith.run.search.trial_process resume FOLDER
 
 It takes the same words as the command line's own `fit` and `resume`, leaves the same run folder and the same exit
-codes (docs/exit_codes.md), and shows no progress. Where the folder has a gate (run/trial_folder.py) it goes on after an
-evaluation only when the search has said so.
+codes (docs/exit_codes.md), and shows no progress. Where the folder has a gate (run/search/trial_folder.py) it goes on
+after an evaluation only when the search has said so.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Final
 
 from tunesmith.errors import InterruptedRun, TunesmithError
 from tunesmith.events import Evaluated, Event
-from tunesmith.run.trial_folder import gate, has_gate
+from tunesmith.run.search.trial_folder import gate, has_gate
 
 WAIT: Final = 0.02
 """Seconds between two looks at the gate."""

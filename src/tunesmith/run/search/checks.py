@@ -8,7 +8,7 @@ from typing import Final
 
 from tunesmith.errors import Fault, RecipeError
 from tunesmith.recipe.recipe import Recipe
-from tunesmith.run.search_space import Dimension, is_active, written
+from tunesmith.run.search.space import Dimension, is_active, written
 
 REFUSED: Final[Mapping[str, str]] = {
     "train.seed": "another seed is noise, no setting; the winner is run on other seeds in the end anyway",

@@ -5,7 +5,7 @@ in a process of its own -> the winner confirmed -> best.yaml, trials.json, searc
 goes on: what it knows stands in its folder, and a trial that was under way goes on with its own run.
 
 The test part is never looked at: trials are chosen, pruned and confirmed by evaluations on validation examples, read
-from `events.jsonl` (run/trial_folder.py).
+from `events.jsonl` (run/search/trial_folder.py).
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from pathlib import Path
 
 from tunesmith.errors import RecipeError, RunError
 from tunesmith.recipe.recipe import Recipe
-from tunesmith.run.clock import Clock
-from tunesmith.run.confirm import Verdict, confirm
 from tunesmith.run.folder import locked
-from tunesmith.run.launch import Crew, Engine, Local
-from tunesmith.run.search_book import open_book
-from tunesmith.run.search_checks import checked
-from tunesmith.run.search_files import Searched, write_files
-from tunesmith.run.search_report import write_report
-from tunesmith.run.search_session import Limits, Say, Session
-from tunesmith.run.search_space import Dimension, plugin_name
+from tunesmith.run.search.book import open_book
+from tunesmith.run.search.checks import checked
+from tunesmith.run.search.clock import Clock
+from tunesmith.run.search.confirm import Verdict, confirm
+from tunesmith.run.search.files import Searched, write_files
+from tunesmith.run.search.launch import Crew, Engine, Local
+from tunesmith.run.search.report import write_report
+from tunesmith.run.search.session import Limits, Say, Session
+from tunesmith.run.search.space import Dimension, plugin_name
+from tunesmith.run.search.trial_work import TrialWork, begin
+from tunesmith.run.search.trials import Pruning, Trial, Trials
+from tunesmith.run.search.winner import choose
 from tunesmith.run.setup import absolute
 from tunesmith.run.stopping import stop_on_signals
-from tunesmith.run.trial_work import TrialWork, begin
-from tunesmith.run.trials import Pruning, Trial, Trials
-from tunesmith.run.winner import choose
 
 
 def search(

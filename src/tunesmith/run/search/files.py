@@ -7,11 +7,11 @@ from pathlib import Path
 
 import yaml
 
-from tunesmith.run.confirm import Verdict
 from tunesmith.run.folder import write_json
-from tunesmith.run.search_book import Book
-from tunesmith.run.search_checks import values_of
-from tunesmith.run.trials import Trial
+from tunesmith.run.search.book import Book
+from tunesmith.run.search.checks import values_of
+from tunesmith.run.search.confirm import Verdict
+from tunesmith.run.search.trials import Trial
 from tunesmith.train.checkpoint import write_atomically
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from tunesmith.recipe.recipe import Recipe
-from tunesmith.run.search_space import Dimension, Value, in_order, is_active, settings
-from tunesmith.run.trial_folder import Seen
+from tunesmith.run.search.space import Dimension, Value, in_order, is_active, settings
+from tunesmith.run.search.trial_folder import Seen
 
 if TYPE_CHECKING:
     from optuna.study import Study

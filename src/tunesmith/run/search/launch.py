@@ -17,10 +17,10 @@ from typing import Final, Literal, Protocol
 
 from tunesmith.errors import DiskError, FolderInUseError, InterruptedRun
 from tunesmith.recipe.recipe import Recipe
-from tunesmith.run.child import Child
-from tunesmith.run.trial_folder import is_finished
+from tunesmith.run.compare.child import Child
+from tunesmith.run.search.trial_folder import is_finished
 
-PROGRAM: Final = (sys.executable, "-m", "tunesmith.run.trial_process")
+PROGRAM: Final = (sys.executable, "-m", "tunesmith.run.search.trial_process")
 RESTARTS: Final = 2
 """So often a run is gone on with that somebody else stopped, before it counts as failed."""
 IN_USE: Final = 60

@@ -17,8 +17,8 @@ import numpy as np
 
 from tunesmith.errors import ModelError
 from tunesmith.models.cards import ModelCard
-from tunesmith.run.candidate import JOB, RESULT, ROWS
-from tunesmith.run.select_sample import Sample
+from tunesmith.run.select.candidate import JOB, RESULT, ROWS
+from tunesmith.run.select.sample import Sample
 from tunesmith.train.checkpoint import disk_faults, write_atomically
 
 LOG = "log.txt"
@@ -64,7 +64,7 @@ def measured_apart(card: ModelCard, sample: Sample, work: Path) -> Measured:
 
 def _run(place: Path) -> None:
     """Start the process and wait; whatever ends this wait ends the process."""
-    words = [sys.executable, "-m", "tunesmith.run.candidate", str(place), str(os.getpid())]
+    words = [sys.executable, "-m", "tunesmith.run.select.candidate", str(place), str(os.getpid())]
     with disk_faults(place), (place / LOG).open("wb") as log:
         process = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **OFFLINE}

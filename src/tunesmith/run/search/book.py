@@ -15,9 +15,9 @@ from typing import Any
 from tunesmith.errors import RunError
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run.folder import write_json
-from tunesmith.run.search_checks import values_of
-from tunesmith.run.search_space import Dimension
-from tunesmith.run.trials import Pruning
+from tunesmith.run.search.checks import values_of
+from tunesmith.run.search.space import Dimension
+from tunesmith.run.search.trials import Pruning
 from tunesmith.types import MainScore
 
 FILE = "search.json"

@@ -25,8 +25,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from tunesmith.run.chance import SHARE, added, flipped, front, half_width, holm, tail, with_seeds
-from tunesmith.run.judged import Judged
+from tunesmith.run.compare.chance import SHARE, added, flipped, front, half_width, holm, tail, with_seeds
+from tunesmith.run.compare.judged import Judged
 from tunesmith.types import Interval
 
 LEVEL = 0.05

@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from tunesmith.run.compare.verdict import SHARES, Pair, Row, lower_is_better
 from tunesmith.run.report_parts import words
-from tunesmith.run.verdict import SHARES, Pair, Row, lower_is_better
 from tunesmith.types import Interval
 
 MARGIN = 0.02

@@ -19,8 +19,8 @@ from typing import Any, Final
 
 from tunesmith.errors import RecipeError
 from tunesmith.recipe.recipe import Recipe
-from tunesmith.run.child import Child
-from tunesmith.run.launch import PROGRAM, Handle
+from tunesmith.run.compare.child import Child
+from tunesmith.run.search.launch import PROGRAM, Handle
 
 STOP: Final = ".stop"
 """A file of this name in a run's folder asks its task to have the run saved and ended."""

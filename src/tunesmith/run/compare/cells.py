@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.errors import FolderInUseError, InterruptedRun
-from tunesmith.run.cell import (
+from tunesmith.run.compare.cell import (
     Cell,
     CellBegan,
     CellEnded,
@@ -28,7 +28,7 @@ from tunesmith.run.cell import (
     OnEvent,
     Outcome,
 )
-from tunesmith.run.child import PROGRAM, Child, beside
+from tunesmith.run.compare.child import PROGRAM, Child, beside
 from tunesmith.run.folder import write_json
 
 POLL = 0.05

@@ -23,16 +23,16 @@ from typing import Any
 
 from tunesmith.errors import InterruptedRun, RecipeError, RunError
 from tunesmith.recipe.recipe import Recipe
-from tunesmith.run.cell import OnEvent, Outcome
-from tunesmith.run.cells import run_cells
-from tunesmith.run.child import PROGRAM
-from tunesmith.run.compare_page import write_page
+from tunesmith.run.compare.cell import OnEvent, Outcome
+from tunesmith.run.compare.cells import run_cells
+from tunesmith.run.compare.child import PROGRAM
+from tunesmith.run.compare.judged import Judged, judge
+from tunesmith.run.compare.page import write_page
+from tunesmith.run.compare.planned import Planned, base_recipe, default_folder, plan
+from tunesmith.run.compare.verdict import Pair, Row, compare_pairs, put_on_front, summed_up
+from tunesmith.run.compare.verdict_words import verdict
 from tunesmith.run.folder import locked, write_json
-from tunesmith.run.judged import Judged, judge
-from tunesmith.run.planned import Planned, base_recipe, default_folder, plan
 from tunesmith.run.stopping import Stop, stop_on_signals
-from tunesmith.run.verdict import Pair, Row, compare_pairs, put_on_front, summed_up
-from tunesmith.run.verdict_words import verdict
 from tunesmith.train.checkpoint import disk_faults
 from tunesmith.types import Interval
 

@@ -1,4 +1,4 @@
-"""One candidate measured in a process of its own: `python -m tunesmith.run.candidate FOLDER PARENT`.
+"""One candidate measured in a process of its own: `python -m tunesmith.run.select.candidate FOLDER PARENT`.
 
 FOLDER holds job.json; features (.npy) and last of all result.json come into it. A process of its own, so that the peak
 memory is the candidate's, and one that crashes takes nothing with it. It ends with its parent (on Linux).
@@ -38,7 +38,7 @@ def measure(job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
     job: task (name and options), path (of the model), labels, multi_label, rows (a JSON-lines file of the examples).
     """
-    from tunesmith.run.untouched import features_of
+    from tunesmith.run.select.untouched import features_of
     from tunesmith.train.device import Device, fast_at_bfloat16
     from tunesmith.train.memory import keep_freed_memory, peak_mib
 

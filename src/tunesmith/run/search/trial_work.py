@@ -10,15 +10,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from tunesmith.errors import RecipeError, RunError
-from tunesmith.run import trial_folder as folders
 from tunesmith.run.folder import read_recipe
-from tunesmith.run.launch import Ended
-from tunesmith.run.search_book import Book
-from tunesmith.run.search_checks import drawn_in
-from tunesmith.run.search_defaults import filled_in
-from tunesmith.run.search_session import Session
-from tunesmith.run.search_space import Dimension, is_active, settings
-from tunesmith.run.trials import Trial, Trials
+from tunesmith.run.search import trial_folder as folders
+from tunesmith.run.search.book import Book
+from tunesmith.run.search.checks import drawn_in
+from tunesmith.run.search.defaults import filled_in
+from tunesmith.run.search.launch import Ended
+from tunesmith.run.search.session import Session
+from tunesmith.run.search.space import Dimension, is_active, settings
+from tunesmith.run.search.trials import Trial, Trials
 
 
 def begin(session: Session) -> Trials:

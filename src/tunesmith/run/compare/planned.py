@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tunesmith.errors import Fault, RecipeError
 from tunesmith.recipe.recipe import Recipe
-from tunesmith.run.cell import Cell, make_cell
+from tunesmith.run.compare.cell import Cell, make_cell
 
 NONE = "none"
 

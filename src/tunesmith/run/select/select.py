@@ -24,10 +24,10 @@ from tunesmith.models.candidates import LeftOut, find_candidates
 from tunesmith.models.cards import ModelCard, licence_id
 from tunesmith.models.tokenizer_fit import TokenizerFit
 from tunesmith.recipe.recipe import Recipe
-from tunesmith.run.candidate import ROWS, write_rows
-from tunesmith.run.measured import Measured, measured_apart
-from tunesmith.run.select_sample import Sample, sample_of
-from tunesmith.run.selection import Row, Selection
+from tunesmith.run.select.candidate import ROWS, write_rows
+from tunesmith.run.select.measured import Measured, measured_apart
+from tunesmith.run.select.sample import Sample, sample_of
+from tunesmith.run.select.selection import Row, Selection
 
 MIB = 2**20
 

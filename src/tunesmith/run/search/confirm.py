@@ -18,9 +18,9 @@ from typing import Any, Literal
 import numpy as np
 
 from tunesmith.recipe.recipe import Recipe
-from tunesmith.run import trial_folder as folders
-from tunesmith.run.search_session import Session
-from tunesmith.run.trials import Trial
+from tunesmith.run.search import trial_folder as folders
+from tunesmith.run.search.session import Session
+from tunesmith.run.search.trials import Trial
 from tunesmith.types import Interval, MainScore
 
 Kind = Literal["better", "unclear", "worse", "same", "open"]

@@ -1,0 +1,1 @@
+"""Compare methods and retentions over seeds: cells, statistics, verdict, page. Read `compare.py` first."""

@@ -1,0 +1,1 @@
+"""Search for a better recipe: trials, pruning, confirmation, page. Read `search.py` first."""
