@@ -76,9 +76,9 @@ def test_workers_and_micro_batches_change_no_bit_of_augmentation(workers: int, t
         ("full", "torchvision_mobilenet", 2),
         ("lora", "timm_efficientnet", 4),
         ("head", "hf_resnet", 0),
-        ("linear_probe_then_full", "timm_resnet", 0),
-        ("visual_prompt", "timm_vit", 2),
-        ("adapter", "timm_resnet", 0),
+        pytest.param("linear_probe_then_full", "timm_resnet", 0, marks=pytest.mark.slow),
+        pytest.param("visual_prompt", "timm_vit", 2, marks=pytest.mark.slow),
+        pytest.param("adapter", "timm_resnet", 0, marks=pytest.mark.slow),
     ],
 )
 def test_a_run_on_pictures_killed_three_times_ends_as_if_it_had_not_been(
@@ -89,7 +89,7 @@ def test_a_run_on_pictures_killed_three_times_ends_as_if_it_had_not_been(
     killed_and_whole(picture_recipe(tmp_path, kind=kind, method=method, task=task, train=train), tmp_path, steps=7)
 
 
-@pytest.mark.parametrize("method", ["full", "lora", "head"])
+@pytest.mark.parametrize("method", ["lora", *(pytest.param(name, marks=pytest.mark.slow) for name in ("full", "head"))])
 def test_a_detector_killed_three_times_ends_as_if_it_had_not_been(method: str, tmp_path: Path) -> None:
     killed_and_whole(box_recipe(tmp_path, method=method, task={"augment": "strong"}), tmp_path, steps=5)
 

@@ -36,8 +36,7 @@ def learned_mib(learning: Learning) -> float:
 def least_mib(learning: Learning) -> float:
     """MiB that a run adds whatever the micro-batch: a checkpoint in the writing, or the delivered model read back."""
     whole = sum(p.nbytes for p in learning.model.parameters()) / MIB
-    written = 3 * learned_mib(learning) + 4 * learned_mib(learning)  # gradient and averages; a copy of these, as bytes
-    return max(written, whole)
+    return max(7 * learned_mib(learning), whole)  # gradient and two averages; of these a copy, and that as bytes
 
 
 def memory_advice(ready: Ready, learning: Learning, limit: float, least: Choice) -> str:

@@ -21,6 +21,7 @@ from tunesmith.run.features import may_keep
 from tunesmith.run.footprint import SAFETY, Footprint, footprint, settled_mib
 from tunesmith.run.forecast import Forecast, forecast, in_mib, in_words
 from tunesmith.run.forgotten import guard, untouched
+from tunesmith.run.measure import Answers, scoring_seconds
 from tunesmith.run.setup import Learning, Ready, make_batches, set_up, settled, start_learning
 from tunesmith.run.spent import Spent
 from tunesmith.run.tryout import tryout
@@ -87,8 +88,9 @@ def _ways(ready: Ready, learning: Learning) -> Iterator[Choice]:
     first = int(train.micro_batch_size)
     asked = train.checkpoint_activations
     with tryout(ready, learning, updates=False):
+        scoring_seconds(ready, Answers(ready, learning.model, "float32", seconds=0.0), ready.parts["train"])
         ready.device.precision = train.precision  # type: ignore[assignment]
-        start = settled_mib()
+        start = settled_mib()  # what scoring imports is in it
         floor = start + least_mib(learning)
         held = start + 2 * learned_mib(learning)  # the optimizer's averages
         for checkpointed in (True,) if asked is True else (False, True):

@@ -1,18 +1,13 @@
 """How much memory a micro-batch adds while its gradients are taken, worked out from a few examples.
 
 Activations grow with the number of examples in a straight line: a pass over one example and one over a few, the longest
-of the data, give the line. What torch allocates is counted, not what the process holds, so that an earlier peak hides
-nothing and no large batch has to be tried.
+of the data, give the line, so that no large batch has to be tried.
 """
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,10 +15,11 @@ import torch
 from tunesmith.run.measure import MicroSteps
 from tunesmith.run.setup import Learning, Ready
 from tunesmith.train import randomness
-from tunesmith.train.memory import MIB, held_mib
+from tunesmith.train.memory import MIB, give_back, held_mib
 
 FEW = 4
-SAFETY = 1.1
+PASSES = 3
+SAFETY = 1.15
 """What is worked out must fit this many times over: memory fragments, and libraries keep scratch of their own."""
 
 
@@ -70,7 +66,12 @@ def _pass(ready: Ready, learning: Learning, count: int, length: int | None) -> N
 
 
 def _added(run: Callable[[], object]) -> float:
-    """The most MiB that torch holds during a call above what it held before."""
+    """The most MiB that the process holds during a call above what it held before.
+
+    On a processor that is how far it has grown, since it keeps what it frees (see `memory.keep_freed_memory`): pieces
+    that lie idle and the libraries' own scratch are in it, as they will be in a run. What torch itself counts is a half
+    to two thirds of that.
+    """
     run()  # what is made once and kept, such as the pool of dropout masks, is no part of it
     if torch.accelerator.is_available():
         torch.accelerator.synchronize()
@@ -79,22 +80,13 @@ def _added(run: Callable[[], object]) -> float:
         run()
         torch.accelerator.synchronize()
         return (torch.accelerator.max_memory_allocated() - before) / MIB
-    from torch.profiler import ProfilerActivity, profile
-
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+    before = settled_mib()
+    for _ in range(PASSES):
         run()
-    results: Any = seen.profiler
-    events = [e for e in results.kineto_results.events() if e.name() == "[memory]"]
-    changes = [e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())]
-    return float(np.max(np.cumsum([0, *changes]))) / MIB
+    return max(0.0, held_mib() - before)
 
 
 def settled_mib() -> float:
     """MiB that this process holds once everything freed has been given back."""
-    gc.collect()
-    if sys.platform.startswith("linux"):
-        try:
-            ctypes.CDLL("libc.so.6").malloc_trim(0)
-        except (OSError, AttributeError):
-            return held_mib()
+    give_back()
     return held_mib()

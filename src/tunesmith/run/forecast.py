@@ -32,7 +32,7 @@ from tunesmith.run.tryout import tryout
 from tunesmith.train.loop import Plan
 from tunesmith.train.memory import peak_mib
 
-SECONDS = 6.0
+SECONDS = 1.5
 """How long training passes are timed for, beside the first ones; answers for a third of it at each precision."""
 TIME_BAND = 0.15
 """Share of the time that the band is wide to each side at least."""
@@ -108,7 +108,7 @@ def forecast(
         with optimizer_beside(learning) as (update, held):
             ready.device.precision = precision  # type: ignore[assignment]
             training, spread = _training(ready, looping or learning, update, penalty)
-            saving = writing_seconds([*learning.learned.values(), *held], work)
+            saving = writing_seconds(list(learning.learned.values()), held, work)
         if alone:
             training += plainly.over(parts["train"]) + plainly.over(parts["validation"])
         scored = parts["test"] if len(parts["test"].encoded) else parts["validation"]

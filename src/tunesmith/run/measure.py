@@ -170,17 +170,18 @@ def interval_seconds(ready: Ready, answers: Answers, part: Part) -> float:
     return timed(intervals) * len(part.encoded) / len(given)
 
 
-def writing_seconds(tensors: Sequence[Tensor], work: Path) -> float:
-    """Seconds to write these tensors as a checkpoint does; at most `WRITTEN_MIB` of them are written."""
-    chosen: dict[str, Tensor] = {}
+def writing_seconds(learned: Sequence[Tensor], held: Sequence[Tensor], work: Path) -> float:
+    """Seconds to write a checkpoint of what learns and what the optimizer holds; at most `WRITTEN_MIB` are written."""
+    groups: dict[str, dict[str, Tensor]] = {"learned": {}, "optimizer": {}}
     size = 0
-    for number, tensor in enumerate(tensors):
-        if not chosen or size + tensor.nbytes <= WRITTEN_MIB * MIB:
-            chosen[str(number)] = tensor
-            size += tensor.nbytes
+    for name, tensors in (("learned", learned), ("optimizer", held)):
+        for number, tensor in enumerate(tensors):
+            if not size or size + tensor.nbytes <= WRITTEN_MIB * MIB:
+                groups[name][str(number)] = tensor
+                size += tensor.nbytes
     place = work / "forecast"
     try:
-        took = timed(save_checkpoint, place, 0, {"learned": chosen}, {})
+        took = timed(lambda: save_checkpoint(place, 0, groups, {}))
     finally:
         shutil.rmtree(place, ignore_errors=True)
-    return took * max(1.0, sum(t.nbytes for t in tensors) / max(1, size))
+    return took * max(1.0, sum(t.nbytes for t in (*learned, *held)) / max(1, size))

@@ -29,6 +29,7 @@ from tunesmith.run.setup import Learning, Ready, set_up, settled, start_learning
 from tunesmith.run.spent import Spent
 from tunesmith.run.tryout import tryout
 from tunesmith.train import randomness
+from tunesmith.train.memory import give_back
 from tunesmith.train.optimizer import Rates, make_optimizer
 from tunesmith.types import Batch
 
@@ -97,8 +98,10 @@ def examine(
     """Try a fresh run's model on the first examples of its first batch, then take a forecast of the whole run; what is
     written goes to `work`. penalty, spent: see `forecast`."""
     batches = learning.batches
+    give_back()
     first = [int(i) for step in (1, 2) for i in batches.indices(step)]  # the first alone may be the short one
-    chosen = first[: min(EXAMPLES, batches.batch_size)]
+    most = min(EXAMPLES, batches.batch_size, max(2, int(ready.recipe.train.micro_batch_size)))  # memory is for so many
+    chosen = first[:most]
     whole = ready.device.move(batches.collate(chosen, list(range(len(chosen))), 0))
     with tryout(ready, learning, updates=True) as kept:
         checks = [_head(ready, learning, whole), _micro_batches(ready, learning, whole)]
@@ -107,6 +110,7 @@ def examine(
         checks += [_cut(ready)] if ready.recipe.task.kind == "texts" else []
     if not all(check.ok for check in checks):
         return Preflight(tuple(checks))
+    give_back()
     found = forecast(ready, learning, work, penalty=penalty, spent=spent)
     return Preflight((*checks, Check("expected", True, found.line())), found)
 

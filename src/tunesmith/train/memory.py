@@ -8,7 +8,9 @@ what a step had in use at once.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import gc
 import os
 import resource
 import sys
@@ -29,6 +31,15 @@ def keep_freed_memory() -> bool:
         return bool(library.mallopt(_M_MMAP_MAX, 0)) and bool(library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
     except (OSError, AttributeError):
         return False
+
+
+def give_back() -> None:
+    """Give everything freed so far back to the system, once: what setting up used is no room that training can use, as
+    it lies in pieces between what is still held."""
+    gc.collect()
+    if sys.platform.startswith("linux"):
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def peak_mib() -> float:
