@@ -67,7 +67,10 @@ def masked(line: str) -> str:
 BLOOD_CELLS = PROJECT / "../shared/data/detection/bccd_voc"
 
 
-@pytest.mark.parametrize("name", ["tutorial", "tutorial_pictures", "tutorial_detection"])
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    "name", ["tutorial", *(pytest.param(f"tutorial_{n}", marks=pytest.mark.slow) for n in ("pictures", "detection"))]
+)
 def test_the_tutorial_works_as_written(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
