@@ -116,17 +116,37 @@ def test_a_time_within_the_band_is_told(settings: Settings, plain_numbers: list[
     assert any("within the band" in line for line in lines)
 
 
-def test_memory_of_a_large_pass_follows_from_small_ones(settings: Settings, tmp_path: Path) -> None:
+def test_memory_of_a_large_pass_follows_from_small_ones(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float] = []
+
+    def adding(_ready: Any, _learning: Any, count: int, length: int | None) -> None:
+        asked.append(10 + 40 * count * (length or 24) / 24)
+
+    def added(run: Callable[[], object]) -> float:
+        run()
+        return asked[-1]
+
+    monkeypatch.setattr(footprint, "_pass", adding)
+    monkeypatch.setattr(footprint, "_added", added)
     ready = next(f for f in set_up(wide(settings), tmp_path) if isinstance(f, Ready))
     learning = start_learning(ready)
     with tryout(ready, learning, updates=False):
         found = footprint.footprint(ready, learning, most=16)
-        ready.recipe.method.training_mode(learning.model)
-        real = footprint._added(lambda: footprint._pass(ready, learning, 16, None))
-        shorter = footprint.footprint(ready, learning, most=16, length=8)
-    assert found.each > 0
-    assert found.of(16) == pytest.approx(real, rel=0.1)
-    assert shorter.each < 0.8 * found.each
+        shorter = footprint.footprint(ready, learning, most=16, length=12)
+    assert found.of(16) == pytest.approx(650)
+    assert shorter.each == pytest.approx(20)
+
+
+def test_a_real_pass_adds_memory_and_leaves_no_gradient(settings: Settings, tmp_path: Path) -> None:
+    ready = next(f for f in set_up(wide(settings), tmp_path) if isinstance(f, Ready))
+    learning = start_learning(ready)
+    with tryout(ready, learning, updates=False):
+        for length in (None, 8):
+            footprint._pass(ready, learning, 4, length)
+            assert all(tensor.grad is None for tensor in learning.learned.values())
+        assert footprint.footprint(ready, learning, most=4).of(4) >= 0
 
 
 def test_the_real_thing_fits_and_says_what_it_expects(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

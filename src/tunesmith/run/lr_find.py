@@ -6,8 +6,9 @@ thrown away. All rates rise together, the head's in the recipe's ratio to the me
 
 The rule: the loss is smoothed by a running mean; what is suggested is the rate at which it is lowest, divided by 10,
 since at the lowest point learning already stops. The rate of steepest descent (of the smoothed loss over the logarithm
-of the rate) stands beside it. Both are rough, good to a factor of about three: compare them in real runs. Where the
-loss does not fall by more than it wavers from batch to batch, nothing is suggested.
+of the rate) stands beside it. Both are rough: the best lies mostly between the suggestion and the lowest point. Compare
+in real runs. Where the loss does not fall by more than it wavers from batch to batch, nothing
+is suggested.
 """
 
 from __future__ import annotations
@@ -187,7 +188,8 @@ def read_off(rates: Sequence[float], losses: Sequence[float]) -> dict[str, Any]:
     bottom = window + int(smoothed[window:].argmin())
     if first - smoothed[bottom] < max(FALL * abs(first), SURE * error):
         return none
-    slopes = np.gradient(smoothed[window // 2 : bottom + 1], np.log(np.asarray(rates[window // 2 : bottom + 1])))
+    course = smooth(smoothed, share=0.2)[window // 2 : bottom + 1]  # once more: a slope wavers more than its curve
+    slopes = np.gradient(course, np.log(np.asarray(rates[window // 2 : bottom + 1])))
     lowest = float(rates[bottom])
     steepest = float(rates[window // 2 + int(slopes.argmin())])
     return {**none, "lowest": lowest, "steepest": steepest, "suggested": lowest / 10}

@@ -26,6 +26,7 @@ from tunesmith.recipe.recipe import Recipe
 from tunesmith.run.earlier import model_of
 from tunesmith.tasks.base import Task
 from tunesmith.train import randomness
+from tunesmith.train.activations import checkpoint_blocks
 from tunesmith.train.device import Device, fast_at_bfloat16
 from tunesmith.train.loop import Plan
 from tunesmith.train.memory import keep_freed_memory
@@ -113,6 +114,8 @@ def start_learning(ready: Ready) -> Learning:
     model = recipe.method.prepare(ready.pretrained)
     ready.device.place(model)
     randomness.use_counter_dropout(model)
+    if train.checkpoint_activations is True:
+        checkpoint_blocks(ready.pretrained.model, ready.pretrained.anatomy)
     learned = recipe.method.learned(model)
     anatomy = ready.pretrained.anatomy
     rates = Rates(_number(train.learning_rate), _number(train.head_learning_rate), _number(train.weight_decay),

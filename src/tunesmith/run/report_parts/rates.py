@@ -36,8 +36,8 @@ _PAGE = Markup("""<!doctype html>
 <h2>Loss while the rate rises</h2>
 <p class="note">Each step has a higher rate than the last; the model is thrown away. Where the line falls the rate
 teaches, where it turns up the rate is too high. The suggestion is the rate of the lowest smoothed loss divided by 10;
-it is good to a factor of about three.</p>
-<figure class="card"><p class="legend"><span><i class="line c-after"></i>smoothed</span>
+the best rate mostly lies between the two.</p>
+<figure class="card" style="max-width:760px"><p class="legend"><span><i class="line c-after"></i>smoothed</span>
 <span><i class="line c-soft"></i>each step</span></p>{chart}</figure>
 <div class="card" style="margin-top:20px"><pre>{words}</pre></div>
 </section>
