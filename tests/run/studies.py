@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from tunesmith.recipe.recipe import Recipe
+from tunesmith.run.compare.cell import Cell, Outcome
+from tunesmith.run.compare.cells import run_cells
 from tunesmith.run.compare.compare import compare
 from tunesmith.run.compare.judged import Judged, resamples_of
 
@@ -62,3 +64,8 @@ def run_of(
     draws = np.concatenate([times @ answers / len(answers) for times in resamples_of(len(answers), resamples)])
     value = float(answers.mean())
     return Judged(Path(f"cells/run-{seed}"), seed, value, scores, {}, len(answers), key, answers > 0, draws)
+
+
+def run_cell(cell: Cell, folder: Path, **options: Any) -> Outcome:
+    """One cell by itself."""
+    return run_cells([(cell, folder)], **options)[0]

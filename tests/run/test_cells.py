@@ -14,11 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.run.studies import PROGRAM, bare_recipe
+from tests.run.studies import PROGRAM, bare_recipe, run_cell
 
 from tunesmith.run.compare import cells
 from tunesmith.run.compare.cell import Cell, CellBegan, CellEnded, CellEvent, CellLearns, CellWaits, make_cell
-from tunesmith.run.compare.cells import run_cell, run_cells
+from tunesmith.run.compare.cells import run_cells
 
 SLOW = {"FAKE_PAUSE": "0.15"}
 
@@ -155,7 +155,7 @@ def test_a_cell_dies_with_its_parent(tmp_path: Path) -> None:
     bare_recipe(tmp_path)
     code = (
         "import sys; from pathlib import Path; from tests.run.studies import *;"
-        "from tunesmith.run.compare.cells import run_cell; from tunesmith.run.compare.cell import make_cell;"
+        "from tunesmith.run.compare.cell import make_cell;"
         "place = Path(sys.argv[1]);"
         "run_cell(make_cell('c', bare_recipe(place), {}), place / 'cells' / 'one', program=PROGRAM,"
         " environment={'FAKE_PAUSE': '30'})"

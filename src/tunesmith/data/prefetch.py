@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
-import signal
-import sys
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,9 +11,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from tunesmith.data.batches import TrainBatches
+from tunesmith.lifetime import bound_to
 from tunesmith.types import Batch
-
-_PR_SET_PDEATHSIG = 1
 
 
 class _Steps(Dataset[list[Batch]]):
@@ -31,8 +28,7 @@ class _Steps(Dataset[list[Batch]]):
 def _alone(_number: int) -> None:
     """One thread a worker, and none that outlives the run: Linux ends it with its parent."""
     torch.set_num_threads(1)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    bound_to(os.getppid())()
 
 
 def _whole(batches: list[Batch]) -> list[Batch]:

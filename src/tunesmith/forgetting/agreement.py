@@ -22,11 +22,11 @@ from tunesmith.forgetting.inputs import Inputs
 from tunesmith.forgetting.measures import agrees, divergence
 from tunesmith.forgetting.own_head import own_head
 from tunesmith.forgetting.similarity import Similar
-from tunesmith.forgetting.work import LEARNED, Draws
+from tunesmith.forgetting.unlabelled import Unlabelled
 from tunesmith.metrics import interval
 from tunesmith.models.first_token import all_tokens
 from tunesmith.models.vision_source import DRAWN
-from tunesmith.types import Batch, Interval, Loss, MainScore
+from tunesmith.types import Batch, Interval, MainScore
 
 
 def open_auto_task(data: DataOptions | None, opening: Opening) -> OpenTask:
@@ -42,16 +42,15 @@ def open_auto_task(data: DataOptions | None, opening: Opening) -> OpenTask:
     return Similar(opening, inputs) if head is None else Agreement(opening, inputs, head)
 
 
-class Agreement:
+class Agreement(Unlabelled):
     """Answers of the model's own head, against those of the untouched model (see `base.OpenTask`)."""
 
     kind = "auto"
-    labelled = False
     main = MainScore("agreement", "higher")
 
     def __init__(self, opening: Opening, inputs: Inputs, head: OldHead) -> None:
-        self.name, self.parts, self.head = opening.name, inputs.names, head
-        self._opening, self._inputs = opening, inputs
+        super().__init__(opening, inputs)
+        self.parts, self.head = inputs.names, head
         for module in head.modules.values():
             opening.device.place(module)
         known = {part: opening.known.get(f"{self.name}/{part}") for part in self.parts}
@@ -64,16 +63,6 @@ class Agreement:
             f"share of {self.rows(self.parts[0]):,} {self.parts[0]} inputs {inputs.told} to which the pretrained "
             f"model's own head of {count:,} classes gives the same answer as before this run; kl is the mean "
             "divergence of its probabilities, KL(before || now), in nats."
-        )
-        self._draws = Draws(
-            opening.name,
-            opening.task,
-            opening.pretrained.processor,
-            lambda: inputs(LEARNED),
-            opening.device,
-            opening.seed,
-            opening.batch_size,
-            with_targets=False,
         )
 
     def rows(self, part: str) -> int:
@@ -99,14 +88,6 @@ class Agreement:
         """Agreement of `first` minus that of `last`."""
         early, late = (agrees(answers, self.reference[part]) for answers in (first, last))
         return interval.paired_mean_difference(late, early, seed=self._opening.seed)
-
-    def batch(self, step: int, count: int) -> Batch:
-        """Training inputs without labels, drawn by `step` alone."""
-        return self._draws.batch(step, count)
-
-    def loss(self, model: nn.Module, batch: Batch) -> Loss:
-        """There is none without labels."""
-        raise NotImplementedError(f"{self.name} has no labels, so it has no loss")
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
         """Logits [inputs, classes] of the own head."""

@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from tunesmith.evaluate.evaluate import Part
-from tunesmith.forgetting import distance
 from tunesmith.forgetting.base import NothingToScore, Opening
-from tunesmith.forgetting.features import features, features_of, in_float32
+from tunesmith.forgetting.features import features_of, in_float32
 from tunesmith.forgetting.inputs import Inputs
 from tunesmith.forgetting.measures import cosine, linear_cka, similarity_lost
-from tunesmith.forgetting.work import LEARNED, Draws, some_of
-from tunesmith.types import Batch, Interval, Loss, MainScore
+from tunesmith.forgetting.unlabelled import Unlabelled
+from tunesmith.forgetting.work import some_of
+from tunesmith.types import Interval, MainScore
 
 MOST = 2_000
 """Inputs whose features are compared: each with each, so that twice as many take four times the memory."""
@@ -33,22 +33,20 @@ _WHAT = {
 }
 
 
-class Similar:
+class Similar(Unlabelled):
     """Features of the model, against those of the untouched one (see `base.OpenTask`)."""
 
     kind = "auto"
-    labelled = False
     main = MainScore("cka", "higher")
 
     def __init__(self, opening: Opening, inputs: Inputs) -> None:
-        self.name = opening.name
+        super().__init__(opening, inputs)
         self.parts = tuple(part for part in inputs.names if len(inputs(part).encoded) >= LEAST)
         if not self.parts:
             raise NothingToScore(
                 f"the old task {self.name} (auto) is left out: likeness of features needs {LEAST} held-out "
                 "inputs or more."
             )
-        self._opening, self._inputs = opening, inputs
         self._some: dict[str, Part] = {part: some_of(inputs(part), MOST) for part in self.parts}
         known = {part: opening.known.get(f"{self.name}/{part}") for part in self.parts}
         self.reference: Mapping[str, np.ndarray] = {
@@ -59,16 +57,6 @@ class Similar:
             f"likeness (linear CKA, 1.0: the same structure) of the features of {self.rows(self.parts[0]):,} "
             f"{self.parts[0]} inputs {inputs.told} with those before this run; features are "
             f"{_WHAT[opening.task.kind]}; cosine is the mean cosine between the two vectors of an input."
-        )
-        self._draws = Draws(
-            opening.name,
-            opening.task,
-            opening.pretrained.processor,
-            lambda: inputs(LEARNED),
-            opening.device,
-            opening.seed,
-            opening.batch_size,
-            with_targets=opening.task.kind == "boxes",
         )
 
     def rows(self, part: str) -> int:
@@ -100,19 +88,3 @@ class Similar:
     def forgetting(self, first: np.ndarray, last: np.ndarray, part: str) -> Interval:
         """CKA of `first` minus that of `last`."""
         return similarity_lost(self.reference[part], first, last, seed=self._opening.seed)
-
-    def batch(self, step: int, count: int) -> Batch:
-        """Training inputs, drawn by `step` alone; with boxes where a detector needs them to run."""
-        return self._draws.batch(step, count)
-
-    def loss(self, model: nn.Module, batch: Batch) -> Loss:
-        """There is none without labels."""
-        raise NotImplementedError(f"{self.name} has no labels, so it has no loss")
-
-    def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Features [inputs, size]."""
-        return features(model, batch, self._opening.task, self._opening.pretrained.anatomy)
-
-    def distance(self, now: Tensor, before: Tensor, temperature: float) -> Tensor:
-        """Their relative squared distance; a temperature means nothing to features."""
-        return distance.between_features(now, before)

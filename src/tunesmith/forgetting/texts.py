@@ -19,16 +19,15 @@ from torch.nn import functional
 from tunesmith.data.options import DataOptions
 from tunesmith.errors import ModelError
 from tunesmith.evaluate.evaluate import Encodings
-from tunesmith.forgetting import distance
 from tunesmith.forgetting.base import Opening
-from tunesmith.forgetting.features import features, gathered, hidden_states, in_float32
+from tunesmith.forgetting.features import gathered, hidden_states, in_float32
 from tunesmith.forgetting.inputs import Inputs
 from tunesmith.forgetting.language_head import LanguageHead, read_language_head
 from tunesmith.forgetting.measures import turned
-from tunesmith.forgetting.work import LEARNED, Draws
+from tunesmith.forgetting.unlabelled import Unlabelled
 from tunesmith.metrics import interval
 from tunesmith.train.randomness import counter_seed
-from tunesmith.types import Batch, Interval, Loss, MainScore
+from tunesmith.types import Batch, Interval, MainScore
 
 HIDDEN_SHARE = 0.15
 """Share of a text's tokens that a masked model is asked for, at least one."""
@@ -46,32 +45,21 @@ def open_texts_task(data: DataOptions, opening: Opening) -> TextLoss:
     return TextLoss(opening, Inputs(opening, data, whose), head)
 
 
-class TextLoss:
+class TextLoss(Unlabelled):
     """Loss on held-out text (see `base.OpenTask`); answers are each text's sum of losses in nats, and its tokens."""
 
     kind = "texts"
-    labelled = False
     main = MainScore("loss", "lower")
 
     def __init__(self, opening: Opening, inputs: Inputs, head: LanguageHead) -> None:
-        self.name, self.parts, self.head = opening.name, inputs.names, head
-        self._opening, self._inputs = opening, inputs
+        super().__init__(opening, inputs)
+        self.parts, self.head = inputs.names, head
         opening.device.place(head.model)
         self._asked: dict[str, _Asked] = {}
         what = "hidden token (15 % of each text, always the same)" if head.masked else "token after a text's first"
         self.definition = (
             f"mean loss in nats a {what} on {self.rows(self.parts[0]):,} {self.parts[0]} texts {inputs.told}, with the "
             "pretrained model's own language-model head; perplexity is its exponential."
-        )
-        self._draws = Draws(
-            opening.name,
-            opening.task,
-            opening.pretrained.processor,
-            lambda: inputs(LEARNED),
-            opening.device,
-            opening.seed,
-            opening.batch_size,
-            with_targets=False,
         )
 
     def rows(self, part: str) -> int:
@@ -122,22 +110,6 @@ class TextLoss:
         """Loss of `last` minus that of `first`: above 0 is lost."""
         change = interval.paired_difference(mean_loss, first, last, first, seed=self._opening.seed)
         return turned(change, self.main)
-
-    def batch(self, step: int, count: int) -> Batch:
-        """Training texts, drawn by `step` alone."""
-        return self._draws.batch(step, count)
-
-    def loss(self, model: nn.Module, batch: Batch) -> Loss:
-        """There is none without labels."""
-        raise NotImplementedError(f"{self.name} has no labels, so it has no loss")
-
-    def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Features [texts, size]."""
-        return features(model, batch, self._opening.task, self._opening.pretrained.anatomy)
-
-    def distance(self, now: Tensor, before: Tensor, temperature: float) -> Tensor:
-        """Their relative squared distance."""
-        return distance.between_features(now, before)
 
 
 def mean_loss(answers: np.ndarray, _targets: np.ndarray) -> float:

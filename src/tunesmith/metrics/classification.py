@@ -157,6 +157,12 @@ def multi_label(
     return _defined(scores) | _f1_scores(labels, by_class)
 
 
+def micro_f1(logits: np.ndarray, targets: np.ndarray) -> float:
+    """F1 over all answers together, a class answered above 0; 0/1 targets [examples, classes]. As in `multi_label`."""
+    answers, truth = np.asarray(logits) > 0, np.asarray(targets) > 0.5
+    return float(2 * (answers & truth).sum() / max(int(truth.sum() + answers.sum()), 1))
+
+
 def tune_thresholds(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Per class the logit [classes] above which answering it gives the highest F1; for validation examples, never test.
 

@@ -155,6 +155,9 @@ def _events(recipe: Recipe, folder: Path) -> Iterator[Event]:
         yield from _train(ready, learning, guarded, progress, average, log, folder, stop, spent)
 
         stop.wait = False
+        if ready.recipe.forgetting.at_most is not None and not progress.best_step:
+            most = ready.recipe.forgetting.at_most
+            yield Stage(f"every evaluated state forgot more than forgetting.at_most ({most:g}); the last is delivered")
         yield Stage("scoring the fine-tuned model")
         finish.finish(ready, learning, guarded, progress, average, folder, spent)
         if main:
@@ -177,7 +180,8 @@ def _train(
     options, device, plan = ready.recipe.train, ready.device, learning.plan
     validation = ready.parts["validation"]
     of_old = at_evaluation(ready, learning, guarded)
-    looping, held = on_features(ready, learning, folder / ".work") or (learning, validation)
+    with spent.on("training"):
+        looping, held = on_features(ready, learning, folder / ".work") or (learning, validation)
 
     def evaluate() -> dict[str, float]:
         scoring = {"task": ready.recipe.task, "processor": ready.pretrained.processor, "device": device}

@@ -83,7 +83,10 @@ def untouched(ready: Ready, folder: Path) -> Untouched:
 def guard(ready: Ready, learning: Learning, old: Untouched) -> Guard:
     """Keep the values before the first step where they are needed, and make the penalty. Called before a checkpoint is
     read, so that a resumed run has the same. RecipeError where the retention cannot serve."""
-    method, retention = ready.recipe.method, ready.recipe.retention
+    method, retention, rule = ready.recipe.method, ready.recipe.retention, ready.recipe.forgetting.at_most
+    if rule is not None and not (old.tasks and len(ready.parts["validation"].encoded) and ready.recipe.train.keep_best):
+        raise RecipeError([Fault("forgetting.at_most", "chooses among evaluated states by what old tasks have lost: it "
+                                 "needs an old task, validation examples, and train.keep_best: true.")])  # fmt: skip
     start: dict[str, Tensor] = {}
     if retention is not None or (method.adapter and old.tasks):
         start = {name: tensor.detach().clone() for name, tensor in learning.learned.items()}

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from tunesmith.data.batches import TrainBatches, evaluation_order
 from tunesmith.data.prefetch import Prefetched
 from tunesmith.evaluate.evaluate import TOKENS, Part
-from tunesmith.metrics.interval import RESAMPLES
 from tunesmith.run.pace import Pace, measured, timed
 from tunesmith.run.setup import Learning, Ready
 from tunesmith.train import randomness
@@ -159,8 +158,6 @@ def interval_seconds(ready: Ready, answers: Answers, part: Part) -> float:
     """Seconds to take the intervals of the scores before and after on a part."""
     if not len(part.encoded):
         return 0.0
-    if ready.dataset.multi_label:  # every resample takes all scores there, of before, after and of both together
-        return 4 * RESAMPLES * scoring_seconds(ready, answers, part)
     given, targets = answers.sampled(part)
     task, seed = ready.recipe.task, ready.recipe.train.seed
 

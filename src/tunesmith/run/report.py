@@ -12,9 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from tunesmith.errors import DiskError
 from tunesmith.run.report_parts import (
     answers,
@@ -23,6 +20,7 @@ from tunesmith.run.report_parts import (
     forecast,
     forgotten,
     origins,
+    pages,
     pictures,
     training,
     words,
@@ -51,20 +49,9 @@ def write_report(folder: Path) -> Path:
 def render(facts: Facts) -> str:
     """The page as text."""
     here = Path(__file__).parent
-    page = Environment(
-        loader=FileSystemLoader(here),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_visible,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page.filters |= {f.__name__: f for f in (words.score, words.signed, words.span, words.count, words.large)}
-    page.filters |= {f.__name__: f for f in (words.seconds, words.mebibytes, words.share, words.name, words.chance)}
-    page.filters |= {"cut": words.shown, "brief": words.brief, "ending": words.ending}
     sheets = ("report.css", *(("report_pictures.css",) if facts.noun == "picture" else ()))
-    style = Markup("".join((here / sheet).read_text(encoding="utf-8") for sheet in sheets))
-    return page.get_template("report.html.j2").render(style=style, **context(facts))
+    style = pages.style_of(*(here / sheet for sheet in sheets))
+    return pages.environment(here).get_template("report.html.j2").render(style=style, **context(facts))
 
 
 def context(facts: Facts) -> dict[str, Any]:
@@ -92,11 +79,6 @@ def context(facts: Facts) -> dict[str, Any]:
         "recipe": origins.recipe(facts),
         "origins": origins.origins(facts),
     }
-
-
-def _visible(value: Any) -> Any:
-    """Every printed expression passes here before it is escaped: only our own mark-up stays as it is."""
-    return value if isinstance(value, Markup) else words.shown("" if value is None else value)
 
 
 def _about(facts: Facts) -> list[tuple[str, str]]:

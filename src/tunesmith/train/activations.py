@@ -43,17 +43,6 @@ def checkpoint_blocks(model: nn.Module, anatomy: Anatomy) -> int:
     return len(blocks)
 
 
-def keep_activations(model: nn.Module) -> None:
-    """Take back what `checkpoint_blocks` did, in place."""
-    for block in model.modules():
-        plain = block.__dict__.pop(_PLAIN, None)
-        if plain is None:
-            continue
-        del block.__dict__["forward"]
-        if getattr(plain, "__func__", None) is not type(block).forward:  # someone had put their own in its place
-            block.__dict__["forward"] = plain
-
-
 def _outermost(names: Iterable[str]) -> tuple[str, ...]:
     kept: list[str] = []
     for name in sorted(names):

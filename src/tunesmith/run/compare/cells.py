@@ -37,21 +37,6 @@ LOOK_AGAIN = 1.0
 """Seconds between two looks at a folder that another process works in."""
 
 
-def run_cell(
-    cell: Cell,
-    folder: Path,
-    *,
-    stop: Callable[[], bool] = lambda: False,
-    on_event: OnEvent | None = None,
-    program: Sequence[str] = PROGRAM,
-    environment: Mapping[str, str] | None = None,
-) -> Outcome:
-    """Make or go on with one cell's run in `folder`. Where `stop()` becomes true, it saves its state and is
-    "interrupted". From several threads at once this is safe as long as each thread stays until its cell has ended."""
-    work = [(cell, folder)]
-    return run_cells(work, stop=stop, on_event=on_event, program=program, environment=environment)[0]
-
-
 def run_cells(
     work: Sequence[tuple[Cell, Path]],
     *,

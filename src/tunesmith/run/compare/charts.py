@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 
 from tunesmith.run.compare.verdict import SHARES, Row
 from tunesmith.run.report_parts import words
-from tunesmith.run.report_parts.charts import svg, ticks
+from tunesmith.run.report_parts.charts import number, svg, ticks
 from tunesmith.run.report_parts.words import brief, shown
 from tunesmith.types import Interval
 
@@ -203,15 +203,6 @@ def _room(
             taken.append(box)
             return round(at, 1), round(foot, 1), anchor
     return None
-
-
-def number(value: float, among: Sequence[float]) -> str:
-    """A tick's number with as many places as its neighbours need."""
-    step = abs(among[1] - among[0]) if len(among) > 1 else 1.0
-    places = max(0, -math.floor(math.log10(step) + 1e-9))
-    if round(step * 10**places, 6) % 1:
-        places += 1  # steps of 2.5 and 0.25 need one place more than their power of ten
-    return f"{value:,.{places}f}".replace("-", "−")
 
 
 def _text(x: float, y: float, told: str, anchor: str, style: str = "tick") -> Markup:

@@ -8,27 +8,25 @@ it (prctl PR_SET_PDEATHSIG), however that ended; elsewhere it runs on and its fo
 
 from __future__ import annotations
 
-import ctypes
-import functools
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tunesmith.lifetime import bound_to
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.train.checkpoint import disk_faults, write_atomically
 
 PROGRAM = (sys.executable, "-m", "tunesmith")
 PATIENCE = 10.0
 """Seconds that a process has to leave after a second request, before it is killed."""
-_PR_SET_PDEATHSIG = 1
 _REASON = 2_000  # characters of a reason that are kept
 
 
@@ -67,7 +65,7 @@ class Child:
                     stderr=subprocess.STDOUT,
                     env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
                     start_new_session=True,
-                    preexec_fn=_dying_with_parent(),
+                    preexec_fn=bound_to(os.getpid()),
                 )
 
     def poll(self) -> int | None:
@@ -141,24 +139,3 @@ class Child:
 def beside(folder: Path, ending: str) -> Path:
     """A file that belongs to a run and stands beside its folder, which is the run's own."""
     return folder.parent / f"{folder.name}{ending}"
-
-
-@functools.cache
-def _prctl() -> Callable[..., int] | None:
-    try:
-        return ctypes.CDLL(None, use_errno=True).prctl  # type: ignore[no-any-return]
-    except (OSError, AttributeError):
-        return None
-
-
-def _dying_with_parent() -> Callable[[], None]:
-    """What the forked process does before it becomes the program: as little as can be, since locks may be held."""
-    prctl, parent = _prctl(), os.getpid()
-
-    def begin() -> None:
-        if prctl is not None:
-            prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-        if os.getppid() != parent:  # it died before the line above
-            os._exit(1)
-
-    return begin

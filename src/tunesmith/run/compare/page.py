@@ -11,15 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run.compare.charts import axis_of, pictures, reach
 from tunesmith.run.compare.verdict import Pair, Row, lower_is_better
 from tunesmith.run.compare.verdict_words import amount
 from tunesmith.run.report_parts import words
 from tunesmith.run.report_parts.facts import name_of
+from tunesmith.run.report_parts.pages import environment, style_of
 from tunesmith.train.checkpoint import write_atomically
 from tunesmith.types import Interval
 
@@ -47,22 +45,12 @@ def write_page(
 ) -> Path:
     """Write the page to `file`, in one rename. DiskError where the disk refuses."""
     here = Path(__file__).parent
-    page = Environment(
-        loader=FileSystemLoader(here),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=lambda v: v if isinstance(v, Markup) else words.shown("" if v is None else v),
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page.filters |= {f.__name__: f for f in (words.score, words.signed, words.large, words.seconds, words.mebibytes)}
-    page.filters |= {"cut": words.shown, "brief": words.brief}
-    style = Markup("".join((here / sheet).read_text(encoding="utf-8") for sheet in ("../report.css", "compare.css")))
+    style = style_of(here.parent / "report.css", here / "compare.css")
     told = context(rows, pairs, recipe) | {"sentences": list(sentences[1:]), "over": _joined(over)}
     told["title"], told["figures"] = _headline(sentences[0])
     told["how"] = [*notes, *HOW, *_definitions(rows)]
     name = file.resolve().parent.name
-    write_atomically(file, page.get_template("compare.html.j2").render(style=style, name=name, **told))
+    write_atomically(file, environment(here).get_template("compare.html.j2").render(style=style, name=name, **told))
     return file
 
 

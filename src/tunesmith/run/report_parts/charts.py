@@ -85,7 +85,7 @@ def line_chart(
     xs, ys = np.concatenate([line.xs for line in lines]), np.concatenate([line.ys for line in lines])
     y_ticks = ticks(0.0 if from_zero and ys.min() >= 0 else float(ys.min()), float(ys.max()))
     x_ticks = [t for t in ticks(float(xs.min()), float(xs.max())) if xs.min() <= t <= xs.max()]
-    digits = [_tick(t, y_ticks) for t in y_ticks]
+    digits = [number(t, y_ticks) for t in y_ticks]
     left = 34 + 8 * max(map(len, digits))
     width, height = WIDTH - left - RIGHT, HEIGHT - TOP - BOTTOM
     x_low, x_width = float(xs.min()), float(np.ptp(xs)) or 1.0
@@ -101,7 +101,7 @@ def line_chart(
         for t in y_ticks
     ]
     parts += [_text(left - 8, float(y(t)) + 4, d, "end") for t, d in zip(y_ticks, digits, strict=True)]
-    parts += [_text(float(x(t)), HEIGHT - BOTTOM + 18, _tick(t, x_ticks), "middle") for t in x_ticks]
+    parts += [_text(float(x(t)), HEIGHT - BOTTOM + 18, number(t, x_ticks), "middle") for t in x_ticks]
     parts.append(_text(left + width / 2, HEIGHT - 6, x_title, "middle", "title"))
     parts.append(
         Markup('<text class="title" text-anchor="middle" transform="translate(12 {}) rotate(-90)">{}</text>').format(
@@ -128,7 +128,7 @@ def square_place(across: float, up: float) -> tuple[float, float]:
 
 def square_axes() -> list[Markup]:
     """Grid lines across the square and its ticks on both sides, in quarters."""
-    return [_square_tick(share) for share in (0, 0.25, 0.5, 0.75, 1.0)]
+    return [_squarenumber(share) for share in (0, 0.25, 0.5, 0.75, 1.0)]
 
 
 def square_titles(across: str, up: str, *, below: float = 34) -> list[Markup]:
@@ -143,7 +143,7 @@ def square_titles(across: str, up: str, *, below: float = 34) -> list[Markup]:
     ]
 
 
-def _square_tick(share: float) -> Markup:
+def _squarenumber(share: float) -> Markup:
     x, y = square_place(share, share)
     return Markup(
         '<line class="grid" x1="{l}" x2="{r}" y1="{y:g}" y2="{y:g}"/>'
@@ -186,13 +186,13 @@ def _text(x: float, y: float, words: str, anchor: str, style: str = "tick") -> M
     )
 
 
-def _tick(value: float, among: Sequence[float]) -> str:
+def number(value: float, among: Sequence[float]) -> str:
     """A tick's number with as many places as its neighbours need; powers of ten for very small ones."""
     largest = max(abs(t) for t in among)
     if 0 < largest < 1e-3:
         return f"{value:.0e}".replace("e-0", "e-") if value else "0"
     step = abs(among[1] - among[0]) if len(among) > 1 else 1.0
     places = max(0, -math.floor(math.log10(step) + 1e-9)) if step else 0
-    if places and round(step * 10**places, 6) % 1:
-        places += 1  # steps of 0.25 need two places
-    return f"{value:,.{places}f}"
+    if step and round(step * 10**places, 6) % 1:
+        places += 1  # steps of 2.5 and 0.25 need one place more than their power of ten
+    return f"{value:,.{places}f}".replace("-", "−")

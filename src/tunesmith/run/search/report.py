@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from tunesmith.run.compare.charts import Dot, scatter
 from tunesmith.run.report_parts import words
 from tunesmith.run.report_parts.charts import Line, line_chart
+from tunesmith.run.report_parts.pages import environment, style_of
 from tunesmith.run.search.checks import values_of
 from tunesmith.run.search.files import Searched
 from tunesmith.run.search.space import Dimension
@@ -36,20 +36,8 @@ PAGE: Final = "search.html"
 def write_report(found: Searched, trials: Trials) -> Path:
     """Write search.html into the search's folder. DiskError where the disk refuses."""
     here = Path(__file__).parent
-    page = Environment(
-        loader=FileSystemLoader(here),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=lambda v: v if isinstance(v, Markup) else words.shown("" if v is None else v),
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page.filters |= {f.__name__: f for f in (words.score, words.signed, words.seconds)}
-    page.filters |= {"cut": words.shown}
-    style = Markup(
-        "".join((here / sheet).read_text(encoding="utf-8") for sheet in ("../report.css", "../compare/compare.css"))
-    )
-    text = page.get_template("search.html.j2").render(style=style, **context(found, trials))
+    style = style_of(here.parent / "report.css", here.parent / "compare" / "compare.css")
+    text = environment(here).get_template("search.html.j2").render(style=style, **context(found, trials))
     write_atomically(found.folder / PAGE, text)
     return found.folder / PAGE
 

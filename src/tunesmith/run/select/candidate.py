@@ -6,10 +6,7 @@ memory is the candidate's, and one that crashes takes nothing with it. It ends w
 
 from __future__ import annotations
 
-import ctypes
 import json
-import os
-import signal
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from tunesmith.errors import TunesmithError
+from tunesmith.lifetime import bound_to
 from tunesmith.tasks import base as tasks
 from tunesmith.tasks.base import Task
 from tunesmith.train.checkpoint import write_atomically
@@ -27,7 +25,6 @@ from tunesmith.types import Example, Pretrained
 
 JOB, RESULT, ROWS = "job.json", "result.json", "rows.jsonl"
 TRAINED_AT_ONCE = 16
-_PR_SET_PDEATHSIG = 1
 TIMED_STEPS = 3
 BYTES_A_VALUE = 16
 """A value that learns: itself, its gradient, and AdamW's two means, each float32."""
@@ -158,17 +155,9 @@ def read_rows(path: Path) -> list[Example]:
     return found
 
 
-def _end_with(parent: int) -> None:
-    """Be killed by the system when the parent ends, however that is (Linux; elsewhere nothing happens)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-        if os.getppid() != parent:  # it ended before the line above
-            os._exit(1)
-
-
 def main(folder: Path, parent: int) -> int:
     """Measure, and write what came of it; a fault of the model is a result too."""
-    _end_with(parent)
+    bound_to(parent)()
     job = json.loads((folder / JOB).read_text(encoding="utf-8"))
     try:
         result = measure(job, folder)
