@@ -218,7 +218,10 @@ def test_a_fitted_pooler_stays_as_it_was_tuned(learned: Callable[..., Path]) -> 
     assert torch.equal(model.bert.pooler.dense.weight, tuned)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("kind", ["timm_resnet", "torchvision_mobilenet", "hf_vit"])
+@pytest.mark.parametrize(
+    "kind",
+    ["timm_resnet", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("torchvision_mobilenet", "hf_vit"))],
+)
 def test_a_run_on_pictures_is_learned_on_from(kind: str, tmp_path: Path) -> None:
     settings = picture_recipe(tmp_path, kind=kind, method="lora", train=SHORT)
     first = spine.fit(Recipe.make({**settings, **NO_OLD}), tmp_path / "first")

@@ -56,7 +56,7 @@ def test_old_tasks_are_scored_before_while_and_after_with_the_method_on_and_off(
     assert "Forecast and actual" in page
 
 
-@pytest.mark.parametrize("retention", ["replay", "lwf", "ewc"])
+@pytest.mark.parametrize("retention", ["replay", "lwf", pytest.param("ewc", marks=pytest.mark.slow)])
 def test_a_run_under_a_retention_killed_three_times_ends_as_if_it_had_not_been(
     retention: str, settings: Settings, tmp_path: Path
 ) -> None:
@@ -87,10 +87,12 @@ def test_where_only_the_head_learns_the_retention_says_that_it_holds_nothing(
     assert any("nothing to hold" in event.text for event in seen if isinstance(event, Stage))
 
 
-def test_no_state_that_forgot_too_much_is_the_best(settings: Settings, tmp_path: Path) -> None:
+def test_no_state_that_forgot_too_much_is_the_best(
+    settings: Settings, tiny_folders: Callable[[str], Path], tmp_path: Path
+) -> None:
     forgetting = {"old_tasks": ["auto"], "at_most": 0.0}  # every update changes the features a little
     seen: list[Event] = []
-    made = Recipe.make(settings(method="full", forgetting=forgetting))
+    made = Recipe.make({**settings(method="full", forgetting=forgetting), "model": str(tiny_folders("bert"))})
     run = spine.fit(made, tmp_path / "run", seen.append)
     assert any("forgot more than forgetting.at_most" in event.text for event in seen if isinstance(event, Stage))
     assert run.scores["best_step"] == 12  # the last

@@ -75,7 +75,7 @@ def test_workers_and_micro_batches_change_no_bit_of_augmentation(workers: int, t
         ("full", "timm_resnet", 0),
         ("full", "torchvision_mobilenet", 2),
         ("lora", "timm_efficientnet", 4),
-        ("head", "hf_resnet", 0),
+        pytest.param("head", "hf_resnet", 0, marks=pytest.mark.slow),
         pytest.param("linear_probe_then_full", "timm_resnet", 0, marks=pytest.mark.slow),
         pytest.param("visual_prompt", "timm_vit", 2, marks=pytest.mark.slow),
         pytest.param("adapter", "timm_resnet", 0, marks=pytest.mark.slow),
@@ -94,7 +94,9 @@ def test_a_detector_killed_three_times_ends_as_if_it_had_not_been(method: str, t
     killed_and_whole(box_recipe(tmp_path, method=method, task={"augment": "strong"}), tmp_path, steps=5)
 
 
-@pytest.mark.parametrize("method", ["full", "lora", "head", "norm_tuning"])
+@pytest.mark.parametrize(
+    "method", ["full", "lora", *(pytest.param(name, marks=pytest.mark.slow) for name in ("head", "norm_tuning"))]
+)
 def test_a_detector_is_delivered_as_it_was_scored(method: str, tmp_path: Path) -> None:
     settings = box_recipe(tmp_path, method=method)
     run = fitted(settings, tmp_path / "run")

@@ -50,7 +50,7 @@ class Agreement(Unlabelled):
 
     def __init__(self, opening: Opening, inputs: Inputs, head: OldHead) -> None:
         super().__init__(opening, inputs)
-        self.parts, self.head = inputs.names, head
+        self.parts, self.head = opening.scored(inputs.names), head
         for module in head.modules.values():
             opening.device.place(module)
         known = {part: opening.known.get(f"{self.name}/{part}") for part in self.parts}

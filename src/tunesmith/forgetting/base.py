@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -59,7 +59,8 @@ class Opening:
     """What an old task is opened with: the new run's task, data and untouched model, and a folder for its files.
 
     rows: examples of a part that are scored, at most. batch_size: of the new task, behind which positions go on.
-    known: the untouched model's answers by `NAME/part`, where they were taken before.
+    known: the untouched model's answers by `NAME/part`, where they were taken before. choosing: whether this run
+    chooses by what is forgotten, so that validation examples are scored beside the test.
     """
 
     name: str
@@ -73,6 +74,11 @@ class Opening:
     batch_size: int
     rows: int
     known: Mapping[str, np.ndarray] = field(default_factory=dict)
+    choosing: bool = True
+
+    def scored(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Of the parts there are, those that this run scores."""
+        return tuple(names) if self.choosing else tuple(names[:1])
 
 
 class NothingToScore(Exception):

@@ -116,7 +116,7 @@ class Headed:
     ) -> None:
         self.kind, self.name, self.task, self.head = kind, opening.name, task, head
         self.main = task.main_score(multi_label=head.multi_label)
-        self.definition, self.parts = "", parts.names
+        self.definition, self.parts = "", opening.scored(parts.names)
         self.thresholds = None if thresholds is None else np.asarray(thresholds)
         self._opening, self._part = opening, parts
         for module in head.modules.values():

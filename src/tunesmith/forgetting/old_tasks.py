@@ -41,11 +41,13 @@ def open_old_tasks(
     seed: int,
     batch_size: int,
     known: Mapping[str, np.ndarray] | None = None,
+    choosing: bool = True,
 ) -> tuple[tuple[OpenTask, ...], tuple[str, ...]]:
     """The old tasks, and in words why others are left out. `pretrained` must still be as it was read.
 
     work: a folder of this process for files that the run needs. known: the untouched model's answers by `NAME/part`,
-    where a resumed run took them before; what needs them then does not take them again.
+    where a resumed run took them before; what needs them then does not take them again. choosing: whether validation
+    examples are scored beside the test, since the run chooses by them.
     RunError, DataError or ModelError, with what to do, where an old task that the person named cannot be scored.
     """
     opened: list[OpenTask] = []
@@ -53,7 +55,7 @@ def open_old_tasks(
     for number, (old, name) in enumerate(zip(options.old_tasks, names_of(options.old_tasks), strict=True)):
         place = work / f"old-{number}"
         opening = Opening(
-            name, task, dataset, parts, pretrained, device, place, seed, batch_size, options.rows, known or {}
+            name, task, dataset, parts, pretrained, device, place, seed, batch_size, options.rows, known or {}, choosing
         )
         try:
             opened.append(_open(old, opening))

@@ -41,7 +41,7 @@ class Similar(Unlabelled):
 
     def __init__(self, opening: Opening, inputs: Inputs) -> None:
         super().__init__(opening, inputs)
-        self.parts = tuple(part for part in inputs.names if len(inputs(part).encoded) >= LEAST)
+        self.parts = opening.scored([part for part in inputs.names if len(inputs(part).encoded) >= LEAST])
         if not self.parts:
             raise NothingToScore(
                 f"the old task {self.name} (auto) is left out: likeness of features needs {LEAST} held-out "

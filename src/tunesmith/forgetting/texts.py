@@ -53,7 +53,7 @@ class TextLoss(Unlabelled):
 
     def __init__(self, opening: Opening, inputs: Inputs, head: LanguageHead) -> None:
         super().__init__(opening, inputs)
-        self.parts, self.head = inputs.names, head
+        self.parts, self.head = opening.scored(inputs.names), head
         opening.device.place(head.model)
         self._asked: dict[str, _Asked] = {}
         what = "hidden token (15 % of each text, always the same)" if head.masked else "token after a text's first"

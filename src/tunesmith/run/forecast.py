@@ -18,6 +18,8 @@ from typing import Any
 
 from tunesmith.retention.base import Penalty
 from tunesmith.run.features import on_sampled_features
+from tunesmith.run.folder import write_json
+from tunesmith.run.forgotten import chooses
 from tunesmith.run.measure import (
     Answers,
     MicroSteps,
@@ -39,8 +41,8 @@ TIME_BAND = 0.15
 WRITE_UP = 0.5
 """Seconds for what cannot be tried before: predictions, and what libraries write beside the weights."""
 ONE_PART = 0.6
-"""Of the time that an old task takes at first: what one of its two parts takes, as at evaluations. At the end both are
-scored once more, and one of them with the method off."""
+"""Of the time that an old task takes at first: what one of its two parts takes, as at evaluations, where the run
+chooses by it. At the end what was scored at first is scored once more, and one part with the method off."""
 GROWTH, MEMORY_BAND = 1.08, 0.10
 """Memory fragments over many steps of unlike lengths: its share above the first ones, and the band to each side."""
 
@@ -129,7 +131,7 @@ def forecast(
         + interval_seconds(ready, plainly, scored)
         + saving
         + WRITE_UP
-        + old * (1 + ONE_PART * ready.recipe.method.adapter),
+        + old * (1 + (ONE_PART if chooses(ready.recipe) else 1.0) * ready.recipe.method.adapter),
     }
     return _banded(of, max(spread, plainly.pace.spread), peak, ready, learning)
 
@@ -196,8 +198,6 @@ def _checkpoints(plan: Plan, every: int, *, evaluates: bool) -> int:
 
 def keep_forecast(found: Forecast, folder: Path) -> None:
     """Write it to the run folder, so that a resumed run can still be held against it."""
-    from tunesmith.run.folder import write_json
-
     write_json(folder / "forecast.json", found.as_dict())
 
 

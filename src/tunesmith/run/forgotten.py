@@ -16,6 +16,7 @@ from torch import Tensor
 from tunesmith.errors import Fault, RecipeError
 from tunesmith.forgetting.measures import lost, summary
 from tunesmith.forgetting.old_tasks import OpenTask, open_old_tasks
+from tunesmith.recipe.recipe import Recipe
 from tunesmith.retention.base import Held, Penalty
 from tunesmith.run.line import Line
 from tunesmith.run.setup import Learning, Ready
@@ -67,6 +68,7 @@ def untouched(ready: Ready, folder: Path) -> Untouched:
         seed=ready.recipe.train.seed,
         batch_size=int(float(ready.recipe.train.batch_size)),
         known=known,
+        choosing=chooses(ready.recipe),
     )
     if known is not None:
         return Untouched(tasks, skipped, known)
@@ -78,6 +80,12 @@ def untouched(ready: Ready, folder: Path) -> Untouched:
             np.savez(unfinished, **found)  # type: ignore[arg-type]
             unfinished.replace(kept)
     return Untouched(tasks, skipped, found)
+
+
+def chooses(recipe: Recipe) -> bool:
+    """Whether the run looks at old tasks before its end, on validation examples."""
+    at_end = recipe.retention is not None and recipe.retention.at_end
+    return recipe.forgetting.at_evaluations or recipe.forgetting.at_most is not None or at_end
 
 
 def guard(ready: Ready, learning: Learning, old: Untouched) -> Guard:
