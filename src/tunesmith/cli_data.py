@@ -13,6 +13,7 @@ from tunesmith.errors import DiskError, RecipeError
 
 if TYPE_CHECKING:
     from tunesmith.data.inspect import Inspection
+    from tunesmith.deploy.predictor import Predictor
     from tunesmith.types import Example
 
 
@@ -36,48 +37,46 @@ def look(data: str, model: str | None, settings: Sequence[str], work: Path) -> I
     """Figures on the data. model: whose tokens are counted; without one, lengths are left out."""
     from tunesmith.data.inspect import inspect
     from tunesmith.data.load_for import load_for
-    from tunesmith.recipe.defaults import LONGEST
     from tunesmith.recipe.recipe import Recipe
 
-    task = [] if any(setting.startswith("task=") for setting in settings) else ["task=text_classification"]
-    recipe = Recipe.read(None, *task, f"model={model or 'none'}", f"data.path={data}", *settings)
+    usual = [] if any(setting.startswith("task=") for setting in settings) else ["task=text_classification"]
+    recipe = Recipe.read(None, *usual, f"model={model or 'none'}", f"data.path={data}", *settings)
     lengths, longest = None, None
-    if model is not None and recipe.task.kind == "texts":
+    task = recipe.task
+    if model is not None and task.in_tokens:
         from tunesmith.models.lengths import token_lengths
-        from tunesmith.models.source import locate
 
-        lengths, longest = token_lengths(locate(recipe.model.name, recipe.model.revision))
-    asked = getattr(recipe.task, "max_length", "auto")
-    dataset = load_for(recipe.task.kind, recipe.data, work, inputs=recipe.task.input_columns)
-    most = min(LONGEST, longest or LONGEST)  # what `auto` cuts at
+        source = task.find_model(recipe.model.name, revision=recipe.model.revision, weights=None, pretrained=True)
+        lengths, longest = token_lengths(source)
+    asked = getattr(task, "max_length", "auto")
+    dataset = load_for(task.kind, recipe.data, work, inputs=task.input_columns)
+    most = min(task.longest, longest or task.longest)  # what `auto` cuts at
     return inspect(dataset, lengths, asked if isinstance(asked, int) else most if lengths else None)
 
 
 def to_answer(
-    run: Path, kind: str, words: Sequence[str], file: str | None, settings: Sequence[str], work: Path
+    predictor: Predictor, words: Sequence[str], file: str | None, settings: Sequence[str], work: Path
 ) -> Iterator[Example]:
     """The examples that `tunesmith predict` is asked about: from a file, from the words given, or from standard input,
-    one a line. kind: of the run's task; words of a run on pictures are files, folders and patterns of them."""
+    one a line. Words for a run on pictures are files, folders and patterns of them."""
     from tunesmith.deploy.answers import read_new
-    from tunesmith.types import Example
 
+    run, of_texts = predictor.folder, predictor.task.in_tokens
     if file is not None and words:
         raise RecipeError("give texts (or pictures) or --file, not both")
     if file is not None:
         yield from read_new(run, file, work, settings)
-    elif words and kind == "texts":
-        yield from (Example({"text": text}) for text in words)
+    elif words and of_texts:
+        yield from (predictor.asked(text) for text in words)
     elif words:
         for number, word in enumerate(words):
             yield from read_new(run, word, work / str(number), settings)
-    elif sys.stdin.isatty() or kind != "texts":
+    elif sys.stdin.isatty() or not of_texts:
         asked = 'texts ("A lovely film."), --file FILE, or lines on standard input'
-        raise RecipeError(
-            f"give {asked if kind == 'texts' else 'pictures, folders or patterns of them, or --file FILE'}"
-        )
+        raise RecipeError(f"give {asked if of_texts else 'pictures, folders or patterns of them, or --file FILE'}")
     else:
         lines = (line.rstrip("\r\n") for line in sys.stdin)
-        yield from (Example({"text": line}, file="standard input", line=n) for n, line in enumerate(lines, 1))
+        yield from (predictor.asked(line, file="standard input", line=n) for n, line in enumerate(lines, 1))
 
 
 @contextmanager

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tunesmith.chats import Chat
 from tunesmith.data.load import load
+from tunesmith.data.load_chats import load_chats
 from tunesmith.data.options import DataOptions
 from tunesmith.types import Dataset
 
@@ -45,6 +47,41 @@ def opened(tmp_path: Path) -> Callable[..., Dataset]:
         return dataset
 
     return open_it
+
+
+@pytest.fixture
+def heard(tmp_path: Path) -> Callable[..., Dataset]:
+    """Loads chats, or with `kind` preferences, under the same law."""
+
+    def open_it(path: str | Path, *, kind: str = "chats", **options: Any) -> Dataset:
+        folder = tmp_path / "run"
+        dataset = load_chats(DataOptions(path=str(path), **options), folder, kind)
+        summary = dataset.summary
+        assert summary.read == summary.used + summary.quarantined + summary.blank
+        assert len(quarantined(folder)) == summary.quarantined
+        parts = (dataset.train, dataset.validation, dataset.test)
+        assert [len(part) for part in parts] == list(summary.split_sizes.values())
+        assert sum(map(len, parts)) == summary.used or "limit" in options
+        assert dataset.labels == ()
+        return dataset
+
+    return open_it
+
+
+def in_order(dataset: Dataset) -> list[Any]:
+    """The examples of all parts in the order in which they stand in their files."""
+    examples = [*dataset.train, *dataset.validation, *dataset.test]
+    return sorted(examples, key=lambda example: (example.file, example.line))
+
+
+def chats_of(dataset: Dataset) -> list[Chat]:
+    """The chats of all parts in the order in which they stand in their files."""
+    return [Chat.from_json(example.inputs["chat"]) for example in in_order(dataset)]
+
+
+def said(dataset: Dataset) -> list[list[tuple[str, str]]]:
+    """Of each chat who says what."""
+    return [[(message["role"], message["content"]) for message in chat.messages] for chat in chats_of(dataset)]
 
 
 @pytest.fixture

@@ -46,8 +46,10 @@ class TrainBatches:
         seed: int,
         rank: int = 0,
         processes: int = 1,
+        group_by_length: bool = True,
     ) -> None:
         self.lengths = lengths
+        self.group_by_length = group_by_length
         self.collate = collate
         self.batch_size = batch_size
         self.micro_batch_size = micro_batch_size
@@ -59,10 +61,11 @@ class TrainBatches:
         self._order: list[np.ndarray] = []
 
     def indices(self, step: int) -> np.ndarray:
-        """The examples of 1-based `step`, longest first."""
+        """The examples of 1-based `step`; longest first where they are grouped by length."""
         epoch, place = divmod(step - 1, self.steps_per_epoch)
         if epoch != self._epoch:
-            self._order = epoch_order(self.lengths, self.batch_size, counter=(self.seed, epoch))
+            counter, grouped = (self.seed, epoch), self.group_by_length
+            self._order = epoch_order(self.lengths, self.batch_size, counter=counter, group_by_length=grouped)
             self._epoch = epoch
         return self._order[place]
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tunesmith.data.chat_cells import ChatCells
 from tunesmith.data.columns import Chosen
 from tunesmith.data.duplicates import as_numbers, key_of
 from tunesmith.data.encoding import printable, wrong_bytes
@@ -66,6 +67,8 @@ class Intake:
                     continue
             if reason:
                 count.quarantined += 1
+                if row.line < count.read and not row.file:  # several rows on one line, or lines are not counted
+                    reason += f" (row {count.read})"
                 self.quarantine(row.file or table.file, row.line, reason, row.values if row.values else row.raw)
             else:
                 count.blank += 1
@@ -164,8 +167,10 @@ class Intake:
         check_share(self.counts, self.first, self.options.max_bad_share)
 
 
-def _cells(kind: str, folder: Path) -> Texts | Pictures:
+def _cells(kind: str, folder: Path) -> Texts | ChatCells | Pictures:
     """What checks the cells of that kind of data; the library that reads pictures is imported for pictures only."""
+    if kind in ("chats", "preferences"):
+        return ChatCells()
     if kind != "images":
         return Texts()
     from tunesmith.data.images import Pictures

@@ -24,6 +24,11 @@ from tunesmith.data.known_names import (
 from tunesmith.data.options import DataOptions
 from tunesmith.errors import DataError, did_you_mean
 
+INPUTS = ("text", "text_pair", "image")
+"""Columns that the recipe may name for texts and pictures."""
+CHATS = ("messages", "prompt", "response", "system", "chosen", "rejected", "liked")
+"""Columns that it may name for chats and preferences."""
+
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
@@ -60,7 +65,7 @@ def choose(
     named: bool = True,
 ) -> Chosen:
     """The columns to use; DataError, listing what was found and how to say it, where that is not plain."""
-    look = _Look(columns, options, file, sample, named)
+    look = Look(columns, options, file, sample, named)
     given, main = options.columns, inputs[0]
     _no_other_input(options, inputs)
     asked = {role: look.given(f"columns.{role}", getattr(given, role, None)) for role in inputs}
@@ -83,15 +88,18 @@ def choose(
 
 
 def _no_other_input(options: DataOptions, inputs: Sequence[str]) -> None:
-    """DataError where the recipe names a column that this task has no use for."""
+    """DataError where the recipe names a column, or words a chat, that this task has no use for."""
     takes = "pictures" if "image" in inputs else "texts" if "text_pair" in inputs else "one text"
-    for role in ("text", "text_pair", "image"):
-        if getattr(options.columns, role) is not None and role not in inputs:
-            raise DataError(f"data.columns.{role} is given, but this task takes {takes}: drop it.")
+    given = [f"columns.{role}" for role in (*INPUTS, *CHATS) if getattr(options.columns, role) and role not in inputs]
+    given += [key for key, value in (("template", options.template.given), ("fill", options.fill)) if value]
+    if given:
+        raise DataError(f"data.{given[0]} is given, but this task takes {takes}: drop it.")
 
 
 @dataclass(frozen=True)
-class _Look:
+class Look:
+    """One table's columns, as they are looked through: each lookup gives a column's name as the table has it."""
+
     columns: Sequence[str]
     options: DataOptions
     file: str

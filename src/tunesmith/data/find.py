@@ -46,7 +46,7 @@ class Source:
 def find(options: DataOptions, kind: str = "texts") -> tuple[list[Source], list[str]]:
     """Every source of the data, and notes; DataError where something is not there or cannot be read.
 
-    kind: what the data are to hold, `texts` or `images`; only readers of that kind are asked.
+    kind: what the data are to hold (`Task.kind`); only readers of that kind are asked.
     """
     sources, notes = _find(options.path, options.format, kind)
     for part, name in (("validation", options.validation), ("test", options.test)):
@@ -189,7 +189,7 @@ def _reader(path: Path, asked: list[Reader]) -> Reader:
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     if head.startswith(b"PAR1"):
         return registry.get("parquet")()
-    if ending == ".json" and text.startswith(b"{") and _one_object_a_line(text):
+    if ending in (".json", ".txt") and text.startswith(b"{") and _one_object_a_line(text):
         return registry.get("jsonl")()
     for reader in asked:
         if ending in reader.endings:
@@ -210,8 +210,8 @@ def _settings_are_heeded(sources: list[Source], options: DataOptions, kind: str)
         if getattr(options, setting) != "auto" and not any(setting in source.reader.settings for source in sources):
             formats = " and ".join(sorted({source.reader.name for source in sources}))
             raise DataError(f"data.{setting} is given, but means nothing for {formats} data: leave it out.")
-    if options.pictures is not None and (kind == "texts" or all(s.reader.kinds == ("images",) for s in sources)):
-        formats = "texts" if kind == "texts" else " and ".join(sorted({s.reader.name for s in sources}))
+    if options.pictures is not None and (kind != "images" or all(s.reader.kinds == ("images",) for s in sources)):
+        formats = kind if kind != "images" else " and ".join(sorted({s.reader.name for s in sources}))
         raise DataError(f"data.pictures is given, but means nothing for {formats}: leave it out.")
 
 

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from tunesmith.data.chat_cells import chat_keys
 from tunesmith.data.duplicates import as_numbers, contradicted, key_of, keys_of, repeated, shared
+from tunesmith.data.inspect_chats import ChatFigures, chat_figures, words_of
 from tunesmith.data.labels import names_of
 from tunesmith.data.parts import PARTS
 from tunesmith.data.quarantine import QUARANTINE
@@ -50,6 +52,7 @@ class Inspection:
     imbalance: float
     notes: tuple[str, ...]
     sides: Mapping[str, int] | None = None
+    chats: ChatFigures | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The figures as JSON can hold them."""
@@ -57,7 +60,8 @@ class Inspection:
 
     def lines(self) -> list[str]:
         """The figures in words, one idea a line, with what tunesmith does about each."""
-        return [*self._rows(), *self._classes(), *self._lengths(), *self._doubts()]
+        content = self._classes() if self.chats is None else self.chats.lines()
+        return [*self._rows(), *content, *self._lengths(), *self._doubts()]
 
     def _rows(self) -> Iterator[str]:
         yield f"Rows: {self.read:,} read = {self.used:,} used + {self.quarantined:,} quarantined + {self.blank:,} blank"
@@ -86,15 +90,20 @@ class Inspection:
             yield "Sides of a picture in pixels: " + ", ".join(f"{name} {n:,}" for name, n in self.sides.items())
         if self.lengths is None:
             return
-        yield "Tokens a text: " + ", ".join(f"{name} {tokens:,}" for name, tokens in self.lengths.items())
+        what = "text" if self.chats is None else "row, without the marks of a chat template"
+        yield f"Tokens a {what}: " + ", ".join(f"{name} {tokens:,}" for name, tokens in self.lengths.items())
         if self.max_length is not None:
-            what = f"{self.cut:,} texts ({self.cut_share:.1%}) are longer than max_length {self.max_length}"
-            none = f"no text is cut at max_length {self.max_length}"
-            yield f"  {what}: what stands behind it is not read" if self.cut else f"  {none}"
+            noun = "text" if self.chats is None else "row"
+            what = f"{self.cut:,} {noun}s ({self.cut_share:.1%}) are longer than max_length {self.max_length}"
+            then = (
+                "what stands behind it is not read" if self.chats is None else "task.overlong says what becomes of them"
+            )
+            yield f"  {what}: {then}" if self.cut else f"  no {noun} is longer than max_length {self.max_length}"
 
     def _doubts(self) -> Iterator[str]:
-        noun = "text" if self.sides is None else "picture"
-        near = f"{self.near_duplicates - self.exact_duplicates:,} more but for case, outer blanks or Unicode form"
+        noun = "picture" if self.sides is not None else "text" if self.chats is None else self.chats.noun
+        more = "with another answer" if noun == "question" else "but for case, outer blanks or Unicode form"
+        near = f"{self.near_duplicates - self.exact_duplicates:,} more {more}"
         how = f"exactly, {near}" if self.sides is None else "pixel by pixel"
         yield f"Duplicates: {self.exact_duplicates:,} rows repeat an earlier {noun} {how}"
         if self.near_duplicates:
@@ -103,7 +112,8 @@ class Inspection:
         yield f"Duplicates across parts: {leaks or 'none'}"
         if leaks:
             yield "  kept as the files give them; scores on those rows prove nothing"
-        yield f"{noun.capitalize()}s with more than one label: {self.contradictions:,}"
+        if self.chats is None:
+            yield f"{noun.capitalize()}s with more than one label: {self.contradictions:,}"
         if self.contradictions:
             yield "  all are kept; correct the labels if you can"
         yield from (f"Note: {note}" for note in self.notes)
@@ -146,6 +156,7 @@ def inspect(dataset: Dataset, lengths: Lengths | None, max_length: int | None) -
         imbalance=max(train.values()) / train[smallest] if train else 1.0,
         notes=summary.notes,
         sides=_sides(parts.values()),
+        chats=chat_figures(parts.values(), summary),
     )
 
 
@@ -155,7 +166,8 @@ def _keys(examples: Examples) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     pictures = _fact(examples, "key")
     for example in examples:
         if pictures is None:
-            one, other = keys_of(tuple(example.inputs.values()))
+            inputs = example.inputs
+            one, other = chat_keys(inputs) if "chat" in inputs else keys_of(tuple(inputs.values()))
             exact += one
             normal += other
         labels += key_of(names_of(example.label) if example.label else ("",))
@@ -185,7 +197,7 @@ def _tokens(examples: Examples, lengths: Lengths) -> np.ndarray:
     while chunk := list(islice(rows, _CHUNK)):
         pairs = [example.inputs.get("text_pair") for example in chunk]
         paired = None if all(pair is None for pair in pairs) else [pair or "" for pair in pairs]
-        counts += lengths([example.inputs["text"] for example in chunk], paired)
+        counts += lengths([example.inputs.get("text") or words_of(example.inputs) for example in chunk], paired)
     return np.array(counts, dtype=np.int64)
 
 

@@ -41,3 +41,17 @@ LABEL = frozenset(_LABEL.split())
 _PICTURE = "jpg jpeg jfif png bmp gif tif tiff webp ppm pgm avif jp2"
 PICTURE_ENDINGS = frozenset(f".{ending}" for ending in _PICTURE.split())
 """How the names of picture files end, in small letters."""
+MESSAGES = ("messages", "conversations", "conversation", "对话")
+_ASKED = "instruction prompt question query 指令 问题 提问"
+_ASKED_ELSE = "input user problem request human utterance 输入"
+ASKED, ASKED_ELSE = tuple(_ASKED.split()), tuple(_ASKED_ELSE.split())
+"""Columns of what is asked; the second only where there is none of the first."""
+BESIDE = ("input", "context", "输入", "上下文")
+"""What belongs below a question, such as the text that it is about."""
+_ANSWER = "output response completion answer solution reply target assistant 输出 回答 答案 回复"
+ANSWER = tuple(_ANSWER.split())
+SYSTEM = ("system", "system_prompt", "系统")
+TOOLS = ("tools", "functions")
+CHOSEN, REJECTED = ("chosen", "preferred"), ("rejected", "dispreferred")
+LIKED_FIRST, LIKED = ("liked", "kto_tag", "is_liked"), ("label",)
+RAW = ("text", "content", "文本", "正文", "内容")

@@ -6,7 +6,7 @@ find -> read and choose columns -> clean -> settle the labels -> count duplicate
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,36 +18,47 @@ from tunesmith.data.classes import check_classes, class_counts, classes
 from tunesmith.data.clean import Intake
 from tunesmith.data.columns import Chosen, choose
 from tunesmith.data.find import Source, find, find_one, pictures_within
-from tunesmith.data.labels import Read, column_kind, is_of
 from tunesmith.data.options import DataOptions
 from tunesmith.data.parts import PARTS
 from tunesmith.data.quarantine import Count
 from tunesmith.data.readers.base import Table
+from tunesmith.data.settle import UNUSABLE, settle
 from tunesmith.data.split import TEST, TRAIN, UNSPLIT, VALIDATION, sample, split
 from tunesmith.data.store import ArrowExamples, Store
 from tunesmith.errors import DataError
 from tunesmith.types import Dataset, DataSummary, Examples, Label
 
-_LEFT_OUT, _UNUSABLE = -2, -3
+_LEFT_OUT = -2
 _NUMBER = {"train": TRAIN, "validation": VALIDATION, "test": TEST, None: UNSPLIT}
 
 
+Form = Callable[[Table, str | None], tuple[Table, Chosen]]
+"""Makes another table of one that was opened and of its part: rows in another form, and which columns they have."""
+
+
 def load(
-    options: DataOptions, folder: Path, *, inputs: tuple[str, ...], needs_label: bool = True, kind: str = "texts"
+    options: DataOptions,
+    folder: Path,
+    *,
+    inputs: tuple[str, ...],
+    needs_label: bool = True,
+    kind: str = "texts",
+    form: Form | None = None,
 ) -> Dataset:
     """Read, clean and split the data; Arrow files, quarantine.jsonl and pictures that came as bytes go to `folder`.
 
     inputs: the task's columns, the first compulsory. kind: `texts`, or `images`, for which `Example.inputs["image"]` is
-    a path or a locator (see `images.py`). DataError, with what to do, where the data cannot be used.
+    a path or a locator (see `images.py`), or what `form` makes rows of (see `load_chats.py`). DataError, with what to
+    do, where the data cannot be used.
     """
     sources, remarks = find(options, kind)
     with Intake(folder, inputs, options, needs_label=needs_label, kind=kind) as intake:
-        files = _take(sources, intake, remarks)
+        files = _take(sources, intake, remarks, form)
     labels, exact, normal, groups = intake.columns()
     parts = _parts(intake.counts, len(labels))
-    table, multi_label = _settle(intake, labels, parts)
+    table, multi_label = settle(intake, labels, parts)
     intake.check()
-    usable = parts != _UNUSABLE
+    usable = parts != UNUSABLE
     store = Store(intake.path, table)
     training = np.isin(parts, (TRAIN, UNSPLIT))
     names, targets = classes(table, labels, training, options.labels)
@@ -83,7 +94,13 @@ def load(
 
 
 def read_unlabelled(
-    path: str, options: DataOptions, folder: Path, inputs: tuple[str, ...], *, kind: str = "texts"
+    path: str,
+    options: DataOptions,
+    folder: Path,
+    inputs: tuple[str, ...],
+    *,
+    kind: str = "texts",
+    form: Form | None = None,
 ) -> Examples:
     """The rows of one file or folder in their order, for predictions; a label is kept where there is one.
 
@@ -92,7 +109,7 @@ def read_unlabelled(
     """
     remarks: list[str] = []
     with Intake(folder, inputs, options, needs_label=False, kind=kind) as intake:
-        _take(find_one(path, options, kind), intake, remarks)
+        _take(find_one(path, options, kind), intake, remarks, form)
     intake.check()
     found = [read.value for read in intake.found()]
     multi = any(isinstance(value, tuple) for value in found)
@@ -108,30 +125,35 @@ class _File:
     facts: dict[str, Any]
 
 
-def _take(sources: Sequence[Source], intake: Intake, remarks: list[str]) -> list[_File]:
+def _take(sources: Sequence[Source], intake: Intake, remarks: list[str], form: Form | None) -> list[_File]:
     files = []
     options = intake.options
     for source in sources:
         within = pictures_within(source.path, options)
-        for table in source.reader.tables(source.path, options, shown=source.shown):
-            if not table.columns:
-                _no_columns(intake, table)
-            chosen = choose(
-                table.columns,
-                options,
-                inputs=intake.inputs,
-                needs_label=intake.needs_label,
-                needs_group=intake.needs_label and (source.part or table.part) in (None, "train"),
-                file=table.file,
-                sample=table.sample,
-                named=table.named,
-            )
-            intake.take(table, chosen, source.part or table.part, within)
+        for opened in source.reader.tables(source.path, options, shown=source.shown):
+            if not opened.columns:
+                _no_columns(intake, opened)
+            part = source.part or opened.part
+            table, chosen = form(opened, part) if form else (opened, _chosen(opened, part, intake))
+            intake.take(table, chosen, part, within)
             remarks += [chosen.note] if chosen.note else []
             remarks += [note for note in table.notes if note not in remarks]
             columns = {**chosen.inputs, "label": chosen.label, "group": chosen.group}
             files.append(_File(table.file, {k: v for k, v in columns.items() if v is not None}, dict(table.facts)))
     return files
+
+
+def _chosen(table: Table, part: str | None, intake: Intake) -> Chosen:
+    return choose(
+        table.columns,
+        intake.options,
+        inputs=intake.inputs,
+        needs_label=intake.needs_label,
+        needs_group=intake.needs_label and part in (None, "train"),
+        file=table.file,
+        sample=table.sample,
+        named=table.named,
+    )
 
 
 def _no_columns(intake: Intake, table: Table) -> NoReturn:
@@ -149,63 +171,9 @@ def _parts(counts: Sequence[Count], rows: int) -> np.ndarray:
     return parts
 
 
-def _settle(intake: Intake, labels: np.ndarray, parts: np.ndarray) -> tuple[list[Label], bool]:
-    """What each code means, and whether rows have several labels; rows of an odd kind become unusable."""
-    found, options = intake.found(), intake.options
-    kinds = set()
-    for count in intake.counts:
-        here = labels[count.rows.start : count.rows.stop]
-        if not len(here) or here.max() < 0:
-            continue
-        least = min(0.99, 1 - options.max_bad_share)
-        kind = column_kind(found, np.bincount(here[here >= 0], minlength=len(found)), least=least, file=count.file)
-        kinds.add(kind)
-        odd = [code for code, read in enumerate(found) if not is_of(read, kind)]
-        _quarantine_odd(
-            intake, count, np.flatnonzero(np.isin(here, odd)) + count.rows.start, found, labels, parts, kind
-        )
-    lists = any(kind.startswith("list") for kind in kinds)
-    multi = lists if options.multi_label == "auto" else options.multi_label
-    if lists and not multi:
-        long = next((read.value for read in found if isinstance(read.value, tuple) and len(read.value) != 1), None)
-        if long is not None:
-            raise DataError(
-                f"data.multi_label is false, but one row has the labels {list(long)}: leave it out or set true."
-            )
-    return [_as_label(read.value, multi) for read in found], multi
-
-
-def _as_label(value: str | tuple[str, ...], multi: bool) -> Label:
-    if multi:
-        return (value,) if isinstance(value, str) else value
-    return value if isinstance(value, str) else next(iter(value), "")
-
-
-def _quarantine_odd(
-    intake: Intake,
-    count: Count,
-    rows: np.ndarray,
-    found: Sequence[Read],
-    labels: np.ndarray,
-    parts: np.ndarray,
-    kind: str,
-) -> None:
-    """The raw row that is kept here holds the columns that count, as stored."""
-    store = Store(intake.path, [read.value for read in found]) if len(rows) else None
-    for row in rows.tolist():
-        assert store is not None
-        example, read = store[row], found[labels[row]]
-        reason = f"the label {read.value!r} is of type {read.kind}, while the column's labels are of type {kind}"
-        intake.quarantine(example.file, example.line, reason, {**example.inputs, "label": read.value})
-        parts[row] = _UNUSABLE
-    count.used -= len(rows)
-    count.quarantined += len(rows)
-    count.check()
-
-
 def _limit(parts: np.ndarray, keys: np.ndarray, targets: np.ndarray, options: DataOptions, remarks: list[str]) -> None:
     """Keep a sample of the usable rows; class and part keep their shares."""
-    usable = np.flatnonzero(parts != _UNUSABLE)
+    usable = np.flatnonzero(parts != UNUSABLE)
     if options.limit is None or options.limit >= len(usable):
         return
     strata = targets[usable] * 4 + parts[usable]

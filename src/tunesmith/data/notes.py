@@ -14,7 +14,7 @@ from tunesmith.data.split import TEST, TRAIN, UNSPLIT, VALIDATION
 RARE_SHARE, RARE_RATIO = 0.02, 20
 """A class below this share, or so many times smaller than the largest, is called rare."""
 
-_ORDER = ("LEAK", "CONTRADICTION", "IMBALANCE", "RARE", "EMPTY")
+_ORDER = ("LEAK", "UNFILLED", "MARKS", "CONTRADICTION", "IMBALANCE", "RARE", "EMPTY")
 
 
 def of_contents(exact: np.ndarray, normal: np.ndarray, labels: np.ndarray, noun: str = "text") -> Iterator[str]:
@@ -99,7 +99,9 @@ def worst_first(notes: Sequence[str]) -> tuple[str, ...]:
 
 
 def _how_alike(same: int, alike: int, noun: str) -> str:
-    """In brackets, how copies resemble; pictures are compared pixel by pixel only."""
+    """In brackets, how copies resemble; pictures are compared pixel by pixel only, chats by what is asked in them."""
+    if noun == "question":
+        return f"({same} with the same answer too)"
     if noun != "text":
         return "(pixel by pixel)"
     return f"({same} exactly, {alike - same} but for case, outer blanks or Unicode form)"

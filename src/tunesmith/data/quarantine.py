@@ -66,6 +66,16 @@ class Quarantine:
         self._file.close()
 
 
+def add_to_quarantine(folder: Path, file: str, line: int, reason: str, raw: Any) -> None:
+    """One row more, after the data were read: the file's end. DiskError where it cannot be written."""
+    entry = {"file": printable(file), "line": line, "reason": printable(reason), "raw": _plain(raw)}
+    try:
+        with (folder / QUARANTINE).open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(entry, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise DiskError(f"{folder / QUARANTINE} cannot be written: {error}") from error
+
+
 def check_share(counts: list[Count], first: list[str], allowed: float) -> None:
     """DataError where too many rows, or all, are unusable; the reasons and the way out are in it."""
     bad, used = sum(c.quarantined for c in counts), sum(c.used for c in counts)

@@ -28,7 +28,7 @@ _HIDDEN = ("label", "file", "line", *FACTS)
 class Kept(NamedTuple):
     """What is kept of one row's inputs: the cells themselves, their exact and normalised key, the facts if any."""
 
-    inputs: Sequence[str]
+    inputs: Sequence[str | None]
     exact: bytes
     normal: bytes
     facts: tuple[int, ...] = ()
@@ -52,10 +52,10 @@ class Writer:
         self._rows: list[tuple[Any, ...]] = []
         self._characters = 0
 
-    def add(self, inputs: Sequence[str], label: int, file: str, line: int, facts: tuple[int, ...] = ()) -> None:
-        """One row; inputs may lack the last ones, `label` is its code, -1 for none."""
+    def add(self, inputs: Sequence[str | None], label: int, file: str, line: int, facts: tuple[int, ...] = ()) -> None:
+        """One row; inputs may lack the last ones or be None, `label` is its code, -1 for none."""
         self._rows.append((*inputs, *[None] * (self._inputs - len(inputs)), *facts, label, file, line))
-        self._characters += sum(map(len, inputs))
+        self._characters += sum(len(text) for text in inputs if text is not None)
         if len(self._rows) >= BATCH_ROWS or self._characters >= BATCH_CHARACTERS:
             self._flush()
 

@@ -19,14 +19,14 @@ SAMPLE = 200
 class Row(NamedTuple):
     """One row: with values it is good, without it is bad (there is a reason) or blank (there is none).
 
-    line: 1-based line on which the row starts, or the row's number in files without lines. raw: the text of a bad row.
-    file: the row's own file where that is not the table's.
+    line: 1-based line on which the row starts, or the row's number in files without lines. raw: the text of a bad row,
+    or its cells. file: the row's own file where that is not the table's.
     """
 
     line: int
     values: Mapping[str, Any] | None
     reason: str = ""
-    raw: str = ""
+    raw: Any = ""
     file: str = ""
 
 
@@ -53,7 +53,7 @@ class Table:
 class Reader(Plugin):
     """Base of all readers. A reader never holds more than a piece of the file in memory and drops no row."""
 
-    kinds: ClassVar[tuple[str, ...]] = ("texts", "images")
+    kinds: ClassVar[tuple[str, ...]] = ("texts", "images", "chats", "preferences")
     """Which tasks' data this format can hold (`Task.kind`); a reader is asked only for these."""
     endings: ClassVar[tuple[str, ...]] = ()
     """File name endings that mean this format, in small letters with the dot."""

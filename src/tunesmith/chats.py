@@ -1,0 +1,49 @@
+"""A conversation as it flows from the data to the model: messages, or a text to go on with. Kept as JSON text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+ROLES = ("system", "user", "assistant", "tool")
+UNLEARNED = -100
+"""The label of a token that is read and not learned; torch's and transformers' losses leave it out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """Messages in order, each with `role` (one of `ROLES`), `content` and perhaps `tool_calls` or `name`, and the tools
+    that were offered, as chat templates take them; or instead of both a plain `text`, every word of which is learned.
+    """
+
+    messages: tuple[Mapping[str, Any], ...] = ()
+    tools: tuple[Mapping[str, Any], ...] = ()
+    text: str | None = None
+
+    def to_json(self) -> str:
+        """One line of JSON; keys keep their order, for chat templates write a call's arguments in it."""
+        if self.text is not None:
+            return json.dumps({"text": self.text}, ensure_ascii=False)
+        found: dict[str, Any] = {"messages": list(self.messages)}
+        if self.tools:
+            found["tools"] = list(self.tools)
+        return json.dumps(found, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, line: str) -> Chat:
+        """What `to_json` wrote."""
+        found = json.loads(line)
+        return cls(tuple(found.get("messages", ())), tuple(found.get("tools", ())), found.get("text"))
+
+    def prompt(self) -> Chat:
+        """The chat without its last answer: what a model is asked. A chat that ends with a question stays as it is."""
+        if not self.messages or self.messages[-1]["role"] != "assistant":
+            return self
+        return Chat(self.messages[:-1], self.tools)
+
+    def answer(self) -> str:
+        """The last answer's words; empty where the chat does not end with one."""
+        last = self.messages[-1] if self.messages else {}
+        return str(last.get("content") or "") if last.get("role") == "assistant" else ""

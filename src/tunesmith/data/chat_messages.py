@@ -1,0 +1,146 @@
+"""A list of messages in anybody's spelling to ours: `role` (system, user, assistant, tool), `content`, `tool_calls`.
+
+Read are OpenAI's form (`role`, `content`, `tool_calls` with arguments as JSON text, content in parts) and ShareGPT's
+(`from`, `value`; human, gpt, function_call, observation). Texts stay letter by letter as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tunesmith.data.chat_faults import ChatFault, kind_of
+from tunesmith.data.strict_json import parse
+
+Message = dict[str, Any]
+
+ROLES = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "prompter": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
+    "tool": "tool",
+    "function": "tool",
+    "observation": "tool",
+    "tool_response": "tool",
+    "function_response": "tool",
+    "function_call": "function_call",
+    "tool_call": "function_call",
+}
+"""Roles as they are written, in small letters, to ours; a `function_call` becomes an assistant's message."""
+_ROLE_KEYS, _CONTENT_KEYS = ("role", "from"), ("content", "value", "text")
+
+
+def messages_of(cell: Any, column: str) -> list[Message]:
+    """The messages of a cell: a list, its JSON text, or lists by key, as Arrow has them. ChatFault where it is none."""
+    found = _as_list(cell, column)
+    if not found:
+        raise ChatFault(f'"{column}" holds no message')
+    return [message_of(one, f"message {number}") for number, one in enumerate(found, 1)]
+
+
+def message_of(given: Any, which: str) -> Message:
+    """One message. which: how reasons call it."""
+    if not isinstance(given, Mapping):
+        raise ChatFault(f"{which} is {kind_of(given)}, not an object with role and content")
+    key = next((key for key in _ROLE_KEYS if given.get(key) is not None), None)
+    if key is None:
+        raise ChatFault(f"{which} has no role")
+    written = given[key]
+    role = ROLES.get(written.strip().casefold()) if isinstance(written, str) else None
+    if role is None:
+        known = "system, user (human), assistant (gpt), tool (observation), function_call"
+        raise ChatFault(f"{which} has the role {_short(written)}; known are {known}")
+    content = _content(next((given[key] for key in _CONTENT_KEYS if given.get(key) is not None), None), which)
+    if role == "function_call":
+        return {"role": "assistant", "content": "", "tool_calls": _calls(content, which)}
+    message: Message = {"role": role, "content": content}
+    if calls := given.get("tool_calls") or given.get("function_call"):
+        message["tool_calls"] = _calls(calls, which)
+    message |= {key: given[key] for key in ("name", "tool_call_id") if isinstance(given.get(key), str) and given[key]}
+    return message
+
+
+def tools_of(cell: Any, column: str) -> tuple[Message, ...]:
+    """The tools that a row offers, each as `{"type": "function", "function": {...}}`; none for an empty cell."""
+    if isinstance(cell, str):
+        if not cell.strip():
+            return ()
+        cell, wrong = parse(cell)
+        if wrong:
+            raise ChatFault(f'the tools in "{column}" are {wrong}')
+    if cell is None or (isinstance(cell, list | tuple | Mapping) and not cell):
+        return ()
+    tools = [cell] if isinstance(cell, Mapping) else cell
+    if not isinstance(tools, list | tuple) or not all(isinstance(tool, Mapping) for tool in tools):
+        raise ChatFault(f'the tools in "{column}" are no list of objects')
+    return tuple(dict(tool) if "function" in tool else {"type": "function", "function": dict(tool)} for tool in tools)
+
+
+def _as_list(cell: Any, column: str) -> Sequence[Any]:
+    if isinstance(cell, str) and cell.lstrip().startswith("["):
+        cell, wrong = parse(cell)
+        if wrong:
+            raise ChatFault(f'"{column}" is {wrong}')
+    if isinstance(cell, list | tuple):
+        return cell
+    if isinstance(cell, Mapping):
+        columns = [values for values in cell.values() if isinstance(values, list | tuple)]
+        if columns and len(columns) == len(cell) and len(set(map(len, columns))) == 1:
+            return [dict(zip(cell, values, strict=True)) for values in zip(*columns, strict=True)]
+    raise ChatFault(f'"{column}" is {kind_of(cell)}, not a list of messages')
+
+
+def _content(content: Any, which: str) -> str:
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list | tuple):
+        raise ChatFault(f"the content of {which} is {kind_of(content)}, not text")
+    texts = []
+    for part in content:
+        text = part if isinstance(part, str) else part.get("text") if isinstance(part, Mapping) else None
+        if not isinstance(text, str):
+            kind = part.get("type") if isinstance(part, Mapping) else None
+            raise ChatFault(f"the content of {which} holds a part of type {_short(kind)}; only texts can be learned")
+        texts.append(text)
+    return "".join(texts)
+
+
+def _calls(given: Any, which: str) -> list[Message]:
+    """Calls of tools, their arguments as an object: what chat templates take."""
+    if isinstance(given, str):
+        given, wrong = parse(given)
+        if wrong:
+            raise ChatFault(f"the function call of {which} is {wrong}")
+    calls = [given] if isinstance(given, Mapping) else given
+    if not isinstance(calls, list | tuple) or not calls:
+        raise ChatFault(f"the function call of {which} is {kind_of(given)}, not an object with name and arguments")
+    return [_call(call, which) for call in calls]
+
+
+def _call(call: Any, which: str) -> Message:
+    function = call.get("function", call) if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str) or not function["name"]:
+        raise ChatFault(f"a function call of {which} has no name")
+    arguments = function.get("arguments", function.get("parameters"))
+    if isinstance(arguments, str):
+        arguments, wrong = parse(arguments) if arguments.strip() else ({}, "")
+        if wrong:
+            raise ChatFault(f"the arguments of {function['name']} in {which} are {wrong}")
+    if not isinstance(arguments, Mapping | None):
+        raise ChatFault(f"the arguments of {function['name']} in {which} are {kind_of(arguments)}, not an object")
+    found: Message = {"type": "function", "function": {"name": function["name"], "arguments": dict(arguments or {})}}
+    return {"id": call["id"], **found} if isinstance(call.get("id"), str) and call["id"] else found
+
+
+def _short(value: Any) -> str:
+    text = " ".join(str(value)[:60].split())
+    return f'"{text[:29]}…"' if len(text) > 30 else f'"{text}"'
