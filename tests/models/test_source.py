@@ -152,6 +152,13 @@ def test_a_hub_model_of_pickles_only_is_refused(hub: Hub):
     assert "no safetensors" in refused("org/name")
 
 
+def test_gguf_is_named_as_a_file_and_serves_language_models_alone(hub: Hub, tmp_path: Path):
+    write_model(hub.cache / "models--org--name-GGUF" / "snapshots" / COMMIT, weights=b"")
+    assert "hf download org/name-GGUF" in refused("org/name-GGUF")
+    (tmp_path / "tiny.gguf").write_bytes(b"GGUF")
+    assert "causal_lm" in refused(str(tmp_path / "tiny.gguf"))
+
+
 def test_without_cache_and_network_the_real_library_ends_in_a_clear_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -42,12 +42,13 @@ class _Seen:
 def find_anatomy(model: nn.Module, newly_drawn: Collection[str] = ()) -> Anatomy:
     """Read a transformers text model's parts.
 
-    newly_drawn: names of parameters that no pretrained file brought. ModelError when no stack of blocks is found.
+    newly_drawn: names of parameters that no pretrained file brought. A language model has no head: its output layer is
+    pretrained. ModelError when no stack of blocks is found.
     """
     blocks = _find_blocks(model)
     layers = tuple(layer for name, module in model.named_modules() if (layer := _layer(name, module, blocks)))
     layers, attention_modules = _with_roles(model, layers, blocks)
-    head = _find_head(model, blocks)
+    head = () if _writes(model) else _find_head(model, blocks)
     config: Any = getattr(model, "config", None)
     return Anatomy(
         head=head,
@@ -108,6 +109,12 @@ def _find_head(model: nn.Module, blocks: tuple[str, ...]) -> tuple[str, ...]:
                 found += [full] if not isinstance(child, nn.Embedding) and "embed" not in name else []
     found += [n for n, child in model.named_children() if n != prefix and _has_parameters(child)]
     return tuple(found)
+
+
+def _writes(model: nn.Module) -> bool:
+    """Whether it is a language model: its output layer over the vocabulary is pretrained like the rest of it."""
+    output = getattr(model, "get_output_embeddings", lambda: None)()
+    return isinstance(output, nn.Module)
 
 
 def _has_parameters(module: nn.Module) -> bool:

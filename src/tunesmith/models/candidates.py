@@ -23,8 +23,8 @@ DEEPEST = 6
 SKIPPED = ("onnx", "openvino", "coreml", "checkpoints", "__pycache__", "node_modules", "1_Pooling")
 """Folders that hold second copies of a model, states of its training, or none."""
 
-SUFFIXES = (".pth", ".pt", ".safetensors")
-NOT_READ = (".th", ".bin", ".ckpt", ".h5", ".onnx", ".gguf", ".tflite")
+SUFFIXES = (".pth", ".pt", ".safetensors", ".gguf")
+NOT_READ = (".th", ".bin", ".ckpt", ".h5", ".onnx", ".tflite")
 """Endings of weight files in a form that is not read."""
 
 _PUBLISHED = re.compile(r"-[0-9a-f]{8}\.(?:pth|pt|safetensors)$")
@@ -118,7 +118,7 @@ def _models_below(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def _in_packages() -> Iterator[ModelCard]:
-    """Installed packages that bring a model folder, or a weight file under a published name."""
+    """Installed packages that bring a model folder, a GGUF file, or a weight file under a published name."""
     for package in distributions():
         label = f"pip package {package.metadata['Name']}"
         for file in package.files or ():
@@ -127,7 +127,7 @@ def _in_packages() -> Iterator[ModelCard]:
             path = Path(str(package.locate_file(file)))
             if file.name == "model.safetensors":
                 yield from _usable([path.parent], f"package:{file.parent.as_posix()}", label)
-            elif _PUBLISHED.search(file.name):
+            elif _PUBLISHED.search(file.name) or file.suffix == ".gguf":
                 yield from _usable([path], f"package:{file.as_posix()}", label)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.errors import ModelError
+from tunesmith.models.gguf import SUFFIX, read_header
 from tunesmith.models.source import licence_of
 from tunesmith.models.vet import read_config
 from tunesmith.models.weights_file import read_weights
@@ -25,6 +26,7 @@ _PURPOSES = {
     "image_classification": "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES",
     "object_detection": "MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES",
 }
+_WRITES = ("causal_lm", "preference")
 _MOST_READ = 65_536
 _SENTENCES = (
     ("apache-2.0", "apache license version 2.0"),
@@ -88,7 +90,9 @@ def card_of_folder(folder: Path, name: str, where: str) -> ModelCard:
 
 
 def card_of_file(file: Path, name: str, where: str) -> ModelCard:
-    """The card of a weight file known by its sha256. ModelError where it is not known."""
+    """The card of a GGUF file, or of a weight file known by its sha256. ModelError where it is not known."""
+    if file.suffix == SUFFIX:
+        return _card_of_gguf(file, name, where)
     from tunesmith.models.vision_cards import card_of
     from tunesmith.models.vision_source import file_sha256
 
@@ -106,6 +110,20 @@ def card_of_file(file: Path, name: str, where: str) -> ModelCard:
         tasks=("image_classification", "object_detection"),
         parameters=_parameters_of_file(file),
         licence=known.licence or None,
+    )
+
+
+def _card_of_gguf(file: Path, name: str, where: str) -> ModelCard:
+    header = read_header(file)
+    return ModelCard(
+        name=name,
+        path=str(file),
+        where=where,
+        library="transformers",
+        architecture=header.architecture,
+        tasks=_WRITES,
+        parameters=header.elements,
+        licence=str(header.metadata.get("general.license") or "") or None,
     )
 
 
@@ -167,7 +185,23 @@ def _tasks(config: dict[str, Any], library: str) -> tuple[str, ...]:
     from transformers.models.auto import modeling_auto
 
     kind = config.get("model_type")
-    return tuple(task for task, mapping in _PURPOSES.items() if kind in getattr(modeling_auto, mapping))
+    found = tuple(task for task, mapping in _PURPOSES.items() if kind in getattr(modeling_auto, mapping))
+    return found + _WRITES if writes(config) else found
+
+
+def writes(config: dict[str, Any]) -> bool:
+    """Whether config.json describes a model that goes on with a text by itself: no encoder, none with an encoder, and
+    not saved as a classifier."""
+    from transformers.models.auto import modeling_auto
+
+    kind, told = config.get("model_type"), config.get("architectures") or ()
+    reads_both_ways = kind in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES and not config.get("is_decoder")
+    return (
+        kind in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+        and kind not in modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES
+        and not reads_both_ways
+        and not any(str(each).endswith("Classification") for each in told)
+    )
 
 
 def _parameters_of_file(file: Path) -> int | None:

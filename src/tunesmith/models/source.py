@@ -83,6 +83,8 @@ def _folder_of(path: Path) -> Path:
             f"{path} has no config.json beside it, and weights alone do not say what network they belong to. "
             "Put the model's config.json and tokenizer files into the same folder."
         )
+    if path.suffix.lower() == ".gguf":
+        raise ModelError(f"{path} is a GGUF file: a language model for the tasks causal_lm and preference alone.")
     raise ModelError(
         f"{path} is not a model: of a model's files tunesmith takes config.json or model.safetensors as its name. "
         f"Pickle files ({path.suffix or 'no ending'} among them) are never opened. {_HOW_TO_NAME}"
@@ -149,6 +151,11 @@ def _from_hub(name: str, revision: str | None) -> Path:
             f"{name}`, or name a model folder: models/minilm or /data/models/minilm."
         ) from error
     if not any(folder.glob("*.safetensors")):
+        if "gguf" in name.lower():
+            raise ModelError(
+                f"{name} offers GGUF files. Fetch the one you want and name it: `hf download {name} FILE.gguf` prints "
+                "its path. Of one model the larger file has lost less."
+            )
         raise ModelError(
             f"{name} on the hub offers no safetensors weights, and pickle weights are never fetched: they can run code "
             f"when opened. Many models have a converted revision: see the discussions at https://huggingface.co/{name} "

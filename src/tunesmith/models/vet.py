@@ -21,7 +21,7 @@ SHOWN = 6
 """Tensors or tokens named in a message before it says how many more."""
 
 
-Purpose = Literal["sequence classification", "image classification", "object detection"]
+Purpose = Literal["sequence classification", "image classification", "object detection", "causal lm"]
 
 
 def vet_folder(folder: Path, purpose: Purpose = "sequence classification", *, weights: bool = True) -> None:
@@ -34,7 +34,7 @@ def vet_folder(folder: Path, purpose: Purpose = "sequence classification", *, we
         raise ModelError(f"{folder} is not a folder.")
     if (folder / "adapter_config.json").is_file():
         raise ModelError(_about_adapter(folder))
-    _vet_model_type(folder, read_config(folder), purpose)
+    vet_model_type(folder, read_config(folder), purpose)
     if weights and not read_weights(folder):
         raise ModelError(f"The weights in {folder} hold no tensors at all. Fetch the model again.")
 
@@ -51,7 +51,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     return read_object(path)
 
 
-def _vet_model_type(folder: Path, config: dict[str, Any], purpose: Purpose) -> None:
+def vet_model_type(folder: Path, config: dict[str, Any], purpose: Purpose) -> None:
     """Judge by the model type alone, also where the folder brings code.
 
     Where transformers has the architecture itself, its own plain class is used and the folder's code stays untouched;
@@ -159,13 +159,13 @@ def check_loaded(model: nn.Module, info: Mapping[str, Any], folder: Path) -> Non
     if wrong:
         raise ModelError(
             f"The weights in {folder} have other shapes than its config.json asks for, in {len(wrong)} tensors: "
-            f"{_few(wrong)}. Config and weights are of different models: fetch both from the same place."
+            f"{few(wrong)}. Config and weights are of different models: fetch both from the same place."
         )
     missing = [k for k in sorted(info.get("missing_keys", ())) if k.startswith(prefix) and "pooler" not in k]
     if missing:
         raise ModelError(
             f"The weights in {folder} lack {len(missing)} tensors of the {type(model).__name__} that its config.json "
-            f"describes, which would be random: {_few(missing)}. The file belongs to another model or is not whole."
+            f"describes, which would be random: {few(missing)}. The file belongs to another model or is not whole."
         )
 
 
@@ -174,7 +174,7 @@ def check_vocabulary(model: nn.Module, processor: Any) -> None:
     rows = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
     beyond = sorted((i, token) for token, i in processor.get_vocab().items() if i >= rows)
     if beyond:
-        named = _few([f'"{token}" (id {i})' for i, token in beyond])
+        named = few([f'"{token}" (id {i})' for i, token in beyond])
         raise ModelError(
             f"The tokenizer has {len(beyond)} tokens beyond the {rows} rows of the model's embedding: {named}. Text "
             "with one of them would fail in the middle of training. Tokenizer and weights are of different models: "
@@ -198,11 +198,12 @@ def check_finite(model: nn.Module) -> None:
             bad.append(f"{name} ({count:,} of {tensor.numel():,} values)")
     if bad:
         raise ModelError(
-            f"The pretrained weights are not finite in {len(bad)} tensors: {_few(bad)}. Every answer would be NaN. The "
+            f"The pretrained weights are not finite in {len(bad)} tensors: {few(bad)}. Every answer would be NaN. The "
             "model was saved after its training failed, or the file is damaged: use another copy or an earlier one."
         )
 
 
-def _few(names: Collection[str]) -> str:
+def few(names: Collection[str]) -> str:
+    """Names for a message, cut after six."""
     shown = list(names)[:SHOWN]
     return ", ".join(shown) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
