@@ -1,0 +1,93 @@
+"""What is too long loses its oldest words first, and an answer only if it does not fit by itself."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.chat_examples import chats, runs, said, settled, talk, texts
+from tests.chat_tokenizers import LOSSLESS
+
+from tunesmith.chats import UNLEARNED, Chat
+from tunesmith.errors import DataError
+from tunesmith.models.chat_templates import TEMPLATES
+from tunesmith.models.chat_tokens import (
+    EncodedChat,
+    chat_length,
+    encode_chats,
+    learned_text,
+)
+
+
+@pytest.mark.parametrize("kind", LOSSLESS)
+@settings(max_examples=40, deadline=None)
+@given(chat=chats(asked=texts.filter(bool)), name=st.sampled_from(sorted(TEMPLATES)), most=st.integers(2, 60))
+def test_a_cut_takes_the_oldest_first_and_an_answer_only_if_it_alone_is_too_long(
+    kind: str, chat: Chat, name: str, most: int
+) -> None:
+    tokenizer = settled(kind, name)
+    whole, short = (encode_chats(tokenizer, [chat], max_length=each)[0] for each in (None, most))
+    if isinstance(whole, DataError):
+        assert isinstance(short, DataError)
+        return
+    assert isinstance(short, EncodedChat)
+    assert len(short.input_ids) == len(short.labels) <= most
+    assert short.length == whole.length == chat_length(tokenizer, chat)
+    assert short.labels[0] == UNLEARNED
+    first, behind = runs(whole.labels)[-1]
+    last = whole.labels[first:behind]
+    stretches = [short.labels[begin:end] for begin, end in runs(short.labels)]
+    if whole.length <= most:
+        assert (short.input_ids, short.labels, short.cut) == (whole.input_ids, whole.labels, "")
+    elif len(last) < most:
+        assert short.cut == "prompt"
+        assert stretches[-1] == last
+        assert stretches == [whole.labels[begin:end] for begin, end in runs(whole.labels)][-len(stretches) :]
+        assert short.learned == len(stretches)
+    else:
+        assert (short.cut, short.learned) == ("response", 1)
+        assert stretches == [last[: len(stretches[0])]]
+        assert len(stretches[0]) >= min(most // 2, most - 1)
+        assert len(stretches[0]) < len(last)
+
+
+def test_a_cut_drops_whole_turns_and_keeps_the_system_message() -> None:
+    tokenizer = settled("smollm", "chatml")
+    chat = Chat((said("system", "Be kind."), *talk(*(f"{word} words here" for word in "abcdefgh")).messages))
+    length = chat_length(tokenizer, chat)
+    found = encode_chats(tokenizer, [chat], max_length=length - 1)[0]
+    assert isinstance(found, EncodedChat)
+    assert learned_text(tokenizer, found) == "".join(f"{word} words here<|im_end|>" for word in "dfh")
+    assert tokenizer.decode(found.input_ids).startswith(
+        "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nc words here<|im_end|>"
+    )
+    assert (found.cut, found.answers, found.learned) == ("prompt", 4, 3)
+
+
+def test_a_cut_into_the_last_question_keeps_how_the_chat_begins_and_loses_the_start_of_the_question() -> None:
+    tokenizer = settled("llama", "chatml")
+    chat = Chat(
+        (said("system", "Be kind."), *talk("old", "older", "first words " * 20 + "last words", "Yes.").messages)
+    )
+    found = encode_chats(tokenizer, [chat], max_length=110)[0]
+    assert isinstance(found, EncodedChat)
+    text = tokenizer.decode(found.input_ids)
+    assert text.startswith("<s><|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\n")
+    assert text.endswith("last words<|im_end|>\n<|im_start|>assistant\nYes.</s>")
+    assert len(found.input_ids) == 110
+    assert learned_text(tokenizer, found) == "Yes.</s>"
+
+
+def test_an_answer_too_long_by_itself_loses_its_end_and_its_end_token() -> None:
+    tokenizer = settled("llama", "chatml")
+    found = encode_chats(tokenizer, [talk("Hello", "four " * 50)], max_length=60)[0]
+    assert isinstance(found, EncodedChat)
+    assert found.cut == "response"
+    assert tokenizer.eos_token_id not in found.labels
+    assert tokenizer.decode(found.input_ids).startswith("<s>")
+    assert "<|im_start|>assistant\nfour four" in tokenizer.decode(found.input_ids)
+
+
+def test_a_cut_to_less_than_two_tokens_is_refused() -> None:
+    with pytest.raises(DataError, match="2 tokens or more"):
+        encode_chats(settled("smollm", "chatml"), [talk("a", "b")], max_length=1)
