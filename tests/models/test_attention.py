@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from tunesmith.models.attention import attention_forward
+from tunesmith.models.attention import attention_forward, use_attention
 from tunesmith.train import randomness
 
 
@@ -66,3 +68,38 @@ def test_the_backward_with_dropout_is_the_derivative_of_the_forward() -> None:
 def test_a_row_without_any_key_stays_finite() -> None:
     mask = torch.zeros(3, 1, 5, 5, dtype=torch.bool)
     assert torch.isfinite(run(made(2, 5), made(2, 5), made(2, 5), mask)).all()
+
+
+@pytest.mark.parametrize(
+    ("family", "more"),
+    [("gemma2", {"attn_logit_softcapping": 1.0}), ("gpt_oss", {"num_local_experts": 2, "num_experts_per_tok": 1})],
+)
+def test_a_model_that_does_more_than_a_softmax_keeps_its_own_attention(family: str, more: dict[str, Any]) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    small = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 2,
+             "head_dim": 8, "intermediate_size": 48, "vocab_size": 50}  # fmt: skip
+    config = AutoConfig.for_model(family, **small, **more)
+    torch.manual_seed(0)
+    model: Any = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    ids = torch.arange(3, 15)[None]
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(8 if parameter.ndim > 1 else 1)
+        own = model(input_ids=ids).logits
+        assert not use_attention(model)
+        assert torch.equal(model(input_ids=ids).logits, own)
+
+
+def test_a_prefix_in_float32_is_attended_to_under_bfloat16_arithmetic() -> None:
+    """The learned keys and values come first and stay float32, so joined ones are float32 under autocast."""
+    query, key, value = (torch.randn(2, 4, 6, 8, requires_grad=True) for _ in range(3))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out, _ = attention_forward(nn.Module(), query, key, value, None)
+    out.float().square().sum().backward()
+    exact = [each.detach().clone().requires_grad_() for each in (query, key, value)]
+    torch.nn.functional.scaled_dot_product_attention(*exact).square().sum().backward()
+    for found, wanted in zip((query, key, value), exact, strict=True):
+        assert found.grad is not None
+        assert wanted.grad is not None
+        torch.testing.assert_close(found.grad, wanted.grad, atol=0.1, rtol=0.1)

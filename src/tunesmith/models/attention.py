@@ -43,7 +43,8 @@ def watching(watcher: Watcher) -> Iterator[None]:
 
 
 class _Attention(torch.autograd.Function):
-    """The products above. Inputs [examples * heads, tokens, size]; the mask adds to scores; `windows`, one of
+    """The products above. Query heads that share a key stand below each other: query [examples * key heads, sharing *
+    queries, size], key and value [examples * key heads, keys, size]. The mask adds to scores; `windows`, one of
     [heads, queries, keys] an example, multiply P and are views that cost no memory."""
 
     @staticmethod
@@ -55,11 +56,12 @@ class _Attention(torch.autograd.Function):
         mask: Tensor | None,
         windows: list[Tensor] | None,
         scale: float,
+        queries: int,
     ) -> Tensor:
         scaled = query * scale
         scores = torch.bmm(scaled, key.transpose(1, 2))
         if mask is not None:
-            scores.view(mask.shape[0], -1, *scores.shape[1:]).add_(mask)
+            scores.view(mask.shape[0], -1, queries, scores.shape[2]).add_(mask)
         weights = torch.softmax(scores, dim=-1)
         ctx.save_for_backward(scaled, key, value, weights)
         ctx.scale, ctx.windows = scale, windows
@@ -74,14 +76,14 @@ class _Attention(torch.autograd.Function):
         d_scores = torch._softmax_backward_data(d_weights, weights, -1, weights.dtype)
         d_query = torch.bmm(d_scores, key).mul_(ctx.scale)
         d_key = torch.bmm(d_scores.transpose(1, 2), scaled)
-        return d_query, d_key, d_value, None, None, None
+        return d_query, d_key, d_value, None, None, None, None
 
 
 def _dropped(weights: Tensor, windows: list[Tensor] | None) -> Tensor:
-    """Weights [examples * heads, queries, keys] times each example's window; themselves without windows."""
+    """Weights, in memory [examples, heads, queries, keys], times each example's window; themselves without windows."""
     if windows is None:
         return weights
-    return multiplied(weights.view(len(windows), -1, *weights.shape[1:]), windows).view_as(weights)
+    return multiplied(weights.view(len(windows), *windows[0].shape), windows).view_as(weights)
 
 
 def attention_forward(
@@ -103,14 +105,18 @@ def attention_forward(
     """
     for watcher in _watchers:
         watcher(module, query, key, value)
+    # Under autocast what was rotated comes in float32 beside a value in bfloat16, and behind a prefix the value too.
+    kind = value.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else value.dtype
+    query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     repeat = query.shape[1] // key.shape[1]
-    if repeat > 1:
-        key, value = key.repeat_interleave(repeat, 1), value.repeat_interleave(repeat, 1)
     causal = bool(getattr(module, "is_causal", False) if is_causal is None else is_causal)
     causal = causal and attention_mask is None and query.shape[2] > 1
     plain = query.dtype == torch.float32 and not dropout and query.shape[2] >= FLASH_TOKENS
     if plain or query.is_cuda:
+        if repeat > 1:
+            key, value = key.repeat_interleave(repeat, 1), value.repeat_interleave(repeat, 1)
         out = nn.functional.scaled_dot_product_attention(
             query, key, value, attention_mask, dropout_p=dropout, is_causal=causal, scale=scale
         )
@@ -119,12 +125,13 @@ def attention_forward(
     shape = (examples, heads, queries, key.shape[2])
     windows = dropout_windows(module, shape, dropout, query) if dropout else None
     out = _Attention.apply(
-        query.reshape(-1, queries, size),
+        query.reshape(-1, repeat * queries, size),
         key.reshape(-1, key.shape[2], size),
         value.reshape(-1, value.shape[2], value.shape[3]),
         _additive(attention_mask, query, key.shape[2], causal=causal),
         windows,
         scale,
+        queries,
     )
     return out.view(examples, heads, queries, -1).transpose(1, 2).contiguous(), None
 
@@ -141,7 +148,12 @@ def _additive(mask: Tensor | None, query: Tensor, keys: int, *, causal: bool) ->
 
 
 def use_attention(model: nn.Module) -> bool:
-    """Switch a transformers model to this attention; False where it does not call the interface."""
+    """Switch a transformers model to this attention; False where it does not call the interface, or where its scores go
+    through more than a softmax: such a model is put to its library's own plain attention, the only one that heeds it.
+    """
+    if _more_than_softmax(model):
+        model.set_attn_implementation("eager")  # type: ignore[operator]
+        return False
     AttentionInterface.register(NAME, attention_forward)
     AttentionMaskInterface.register(NAME, sdpa_mask)
     try:
@@ -149,3 +161,20 @@ def use_attention(model: nn.Module) -> bool:
     except (ValueError, AttributeError, NotImplementedError):
         return False
     return str(getattr(model.config, "_attn_implementation", "")) == NAME
+
+
+def _more_than_softmax(model: nn.Module) -> bool:
+    """Whether attention scores are capped (Gemma 2), or shared with learned sinks (gpt-oss)."""
+    capped = getattr(getattr(model, "config", None), "attn_logit_softcapping", None) is not None
+    return capped or any(name.rpartition(".")[2] == "sinks" for name, _ in model.named_parameters())
+
+
+def cannot_pack(model: nn.Module) -> str:
+    """Why texts that share a row would see each other, or draw other dropout, in this model; empty where neither."""
+    config: Any = getattr(model, "config", None)
+    if str(getattr(config, "_attn_implementation", "")) != NAME:
+        return f"{type(model).__name__} does not call transformers' attention interface"
+    drops = any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules())
+    if drops or float(getattr(config, "attention_dropout", 0) or 0) > 0:
+        return "the model's dropout is drawn an example at a time"
+    return ""
