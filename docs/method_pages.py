@@ -32,6 +32,10 @@ def page(name: str, section: str = "method") -> str:
         lines.append("")
     if section == "method":
         lines.append(f"Learning rate: {plugin.learning_rate:g} ({plugin.learning_rate_source}).")
+        for kind, what in (("vision", "pictures"), ("language", "language models")):
+            rate, source = getattr(plugin, f"{kind}_learning_rate"), getattr(plugin, f"{kind}_learning_rate_source")
+            if rate is not None:
+                lines.append(f"For {what}: {rate:g} ({source}).")
     return "\n".join(lines).rstrip() + "\n"
 
 

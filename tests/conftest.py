@@ -22,6 +22,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS", "fixed"))
 
 TINY_MODELS = ("bert", "roberta", "distilbert", "electra", "deberta-v2", "albert", "modernbert", "gpt2", "llama")
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+TINY_LANGUAGE_MODELS = ("gpt2_lm", "llama_lm")
+"""Decoders with their own output layer, tied to the embeddings in GPT-2 and its own matrix in Llama."""
 EXTRA: dict[str, dict[str, Any]] = {
     "bert": SIZES,
     "roberta": SIZES,
@@ -62,11 +64,12 @@ def _write_tokenizer(folder: Path) -> None:
 
 def _write_model(kind: str, folder: Path) -> None:
     import torch
-    from transformers import AutoConfig, AutoModel
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
+    family = kind.removesuffix("_lm")
     config = AutoConfig.for_model(
-        kind,
-        **EXTRA[kind],
+        family,
+        **EXTRA[family],
         vocab_size=len(VOCABULARY),
         max_position_embeddings=64,
         pad_token_id=0,
@@ -79,7 +82,7 @@ def _write_model(kind: str, folder: Path) -> None:
         if hasattr(config, name):
             setattr(config, name, False)
     torch.manual_seed(7)
-    model = AutoModel.from_config(config)
+    model = (AutoModel if family == kind else AutoModelForCausalLM).from_config(config)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             # Wider than libraries draw, so that attention is not flat; biases off zero, so that a lost one shows.
@@ -104,8 +107,15 @@ def tiny_folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pa
 
 @pytest.fixture(scope="session")
 def tiny(tiny_folders: Callable[[str], Path]) -> Callable[..., Pretrained]:
-    """A fresh tiny classifier: `tiny("bert", labels=3, seed=0)`; read from disk once, copied after that."""
-    read = functools.cache(lambda kind, labels, seed: load_tiny(tiny_folders(kind), labels=labels, seed=seed))
+    """A fresh tiny classifier: `tiny("bert", labels=3, seed=0)`; read from disk once, copied after that. A kind that
+    ends in `_lm` is a language model, which has no labels.
+    """
+
+    @functools.cache
+    def read(kind: str, labels: int, seed: int) -> Pretrained:
+        if kind.endswith("_lm"):
+            return load_tiny_language_model(tiny_folders(kind))
+        return load_tiny(tiny_folders(kind), labels=labels, seed=seed)
 
     def fresh(kind: str, labels: int = 3, seed: int = 0) -> Pretrained:
         pretrained = read(kind, labels, seed)
@@ -130,5 +140,19 @@ def load_tiny(folder: Path, *, labels: int = 3, seed: int = 0) -> Pretrained:
     model.eval()
     use_attention(model)
     anatomy = find_anatomy(model, info["missing_keys"])
+    source = ModelSource(name=str(folder), path=str(folder))
+    return Pretrained(model, AutoTokenizer.from_pretrained(folder), anatomy, source)
+
+
+def load_tiny_language_model(folder: Path) -> Pretrained:
+    """The language model in `folder`, in evaluation mode, without a head of its own."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from tunesmith.models.anatomy import find_anatomy
+    from tunesmith.models.attention import use_attention
+
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    use_attention(model)
+    anatomy = replace(find_anatomy(model), head=(), classifier=())
     source = ModelSource(name=str(folder), path=str(folder))
     return Pretrained(model, AutoTokenizer.from_pretrained(folder), anatomy, source)

@@ -44,6 +44,7 @@ CANNOT = {
     ("lokr", "gpt2"): TURNED,
     ("loha", "gpt2"): TURNED,
     **{("visual_prompt", kind): "is for pictures" for kind in TINY_MODELS},
+    **{("llama_adapter", kind): "is for language models" for kind in TINY_MODELS},
     ("bitfit", "llama"): NO_BIAS,
     ("bitfit", "modernbert"): NO_BIAS,
 }

@@ -64,6 +64,7 @@ TEXTS_ONLY = "reads pictures"
 NO_LINEAR = "changes linear layers, and this model has none inside its blocks"
 CANNOT = {
     **{(name, kind): TEXTS_ONLY for name in ("prefix_tuning", "prompt_tuning", "p_tuning") for kind in TINY_VISION},
+    **{("llama_adapter", kind): "is for language models" for kind in TINY_VISION},
     **{(name, kind): NO_LINEAR for name in ("vera", "adalora") for kind in CONV_NETS},
     **{("visual_prompt", kind): "joins a vision transformer's tokens" for kind in (*CONV_NETS, "hf_convnext")},
     ("visual_prompt", "hf_swin"): "cannot take more tokens",

@@ -27,6 +27,14 @@ def test_what_is_written_is_a_plain_wider_model(tiny: Load, tmp_path: Path) -> N
     assert pretrained.model.config.intermediate_size == 64
 
 
+def test_a_wider_language_model_still_knows_where_to_stop_and_which_weights_are_tied(tiny: Load) -> None:
+    method, pretrained = Adapter(size=8), tiny("gpt2_lm")
+    pretrained.model.generation_config.eos_token_id = [3, 4]
+    merged = method.merge(method.prepare(pretrained))
+    assert merged.generation_config.eos_token_id == [3, 4]
+    assert merged.get_input_embeddings().weight is merged.get_output_embeddings().weight
+
+
 def test_in_training_mode_too_it_is_the_wider_model(tiny: Load) -> None:
     method = Adapter(size=8)
     model = method.prepare(tiny("gpt2"))

@@ -51,6 +51,14 @@ def test_auto_alpha_gives_the_scale_the_page_names(tiny: Load, options: dict, sc
     assert {m.scaling["default"] for m in model.modules() if isinstance(m, LoraLayer)} == {scale}
 
 
+def test_with_a_b_rate_b_alone_learns_faster(tiny: Load) -> None:
+    method = LoRA(b_rate=16.0)
+    learned = method.learned(method.prepare(tiny("bert")))
+    fast = {name for name in learned if method.rate_factor(name) == 16.0}
+    assert fast == {name for name in learned if ".lora_B." in name}
+    assert {method.rate_factor(name) for name in set(learned) - fast} == {1.0}
+
+
 @pytest.mark.parametrize("variant", ["pissa", "olora"])
 def test_a_rank_beyond_the_factors_is_refused(tiny: Load, variant: str) -> None:
     with pytest.raises(ModelError, match="rank up to 32"):
@@ -81,7 +89,9 @@ def test_under_autocast_an_adapter_reads_bfloat16(tiny: Load, name: str) -> None
 
     from tunesmith.methods.base import registry
 
-    model = registry.make({"name": name, "targets": "mlp"}).prepare(tiny("bert"))
+    # With dropout plain LoRA is computed as peft computes it; without, in one step (tests/models/test_low_rank.py).
+    dropped = {"dropout": 0.1} if name == "lora" else {}
+    model = registry.make({"name": name, "targets": "mlp", **dropped}).prepare(tiny("bert")).train()
     seen = set()
     for module in model.modules():
         if isinstance(module, BaseTunerLayer):

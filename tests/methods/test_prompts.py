@@ -47,6 +47,41 @@ def test_a_size_that_nothing_reads_is_refused() -> None:
         PrefixTuning(projection_size=64)
 
 
+@pytest.mark.parametrize("kind", ["gpt2_lm", "llama_lm"])
+def test_a_prefix_of_words_answers_at_first_as_the_model_does_behind_these_words(tiny: Load, kind: str) -> None:
+    pretrained, ids = tiny(kind), torch.tensor([[9, 10, 11, 12]])
+    tokenizer = pretrained.processor
+    words = tokenizer("a good film was", add_special_tokens=False)["input_ids"]
+    begin = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    whole = torch.tensor([[*begin, *words][:4] + ids[0].tolist()])
+    with torch.no_grad():
+        expected = pretrained.model(input_ids=whole).logits[:, 4:]
+        model = PrefixTuning(initialisation="words", text="a good film was", length=4).prepare(pretrained).eval()
+        found = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)  # float32, other shapes of products
+
+
+def test_a_language_models_prefix_starts_from_drawn_words_that_follow_from_the_seed(tiny: Load) -> None:
+    def start(**options: object) -> torch.Tensor:
+        torch.manual_seed(3)
+        model = registry.make({"name": "prefix_tuning", "length": 6, **options}).prepare(tiny("llama_lm"))
+        return model.get_parameter("prompt_encoder.default.embedding.weight").detach()
+
+    assert torch.equal(start(), start())
+    assert torch.equal(start(), start(initialisation="words"))
+    assert not torch.equal(start(), start(initialisation="random"))
+    assert not start(initialisation="zero").any()
+
+
+def test_words_are_refused_where_a_model_keeps_none_or_a_projection_makes_the_values(tiny: Load) -> None:
+    with pytest.raises(ModelError, match=r"BertForSequenceClassification is none.*lora"):
+        PrefixTuning(initialisation="words").prepare(tiny("bert"))
+    with pytest.raises(ValidationError, match="choose one"):
+        PrefixTuning(initialisation="words", projection=True)
+    with pytest.raises(ValidationError, match="only used with initialisation: words"):
+        PrefixTuning(text="good film")
+
+
 @pytest.mark.parametrize("name", ["prefix_tuning", "prompt_tuning", "p_tuning"])
 def test_a_prompt_that_fills_the_longest_input_is_refused(tiny: Load, name: str) -> None:
     method = registry.make({"name": name, "length": 64})

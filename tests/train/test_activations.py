@@ -49,6 +49,9 @@ def texts() -> dict[str, Tensor]:
         ("deberta-v2", "full"),
         ("albert", "full"),
         ("modernbert", "full"),
+        ("gpt2_lm", "prompt_tuning"),
+        ("llama_lm", "prefix_tuning"),
+        ("llama_lm", "llama_adapter"),
     ],
 )
 def test_gradients_with_dropout_are_the_same_bit_for_bit(tiny: Tiny, kind: str, method: str) -> None:
@@ -59,7 +62,7 @@ def test_gradients_with_dropout_are_the_same_bit_for_bit(tiny: Tiny, kind: str, 
     randomness.use_counter_dropout(model)
     model.train()
     assert any(isinstance(m, randomness.Dropout) and m.p > 0 for m in model.modules()) or kind in (
-        "llama", "albert", "modernbert")  # fmt: skip
+        "llama", "llama_lm", "albert", "modernbert")  # fmt: skip
     plain_logits, plain = gradients(model, texts())
     assert checkpoint_blocks(pretrained.model, pretrained.anatomy) == len(pretrained.anatomy.blocks)
     logits, found = gradients(model, texts())

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import ModelError
+from tunesmith.methods.base import is_language_model
 from tunesmith.types import Layer, Pretrained
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ PREFIX = "base_model.model."
 
 
 def wrap(pretrained: Pretrained, config: Any, layers: Sequence[Layer] = ()) -> nn.Module:
-    """The peft model of `config` on these layers, with the whole head learning beside it.
+    """The peft model of `config` on these layers, with the whole head learning beside it where there is one.
 
     The pretrained module is changed in place: peft puts its layers into it.
     """
@@ -35,8 +36,8 @@ def wrap(pretrained: Pretrained, config: Any, layers: Sequence[Layer] = ()) -> n
 
     model = pretrained.model
     head = pretrained.anatomy.head
-    config.task_type = "SEQ_CLS" if type(model).__name__.endswith("ForSequenceClassification") else None
-    config.modules_to_save = _head_names(pretrained, config)
+    config.task_type = _task_type(pretrained)
+    config.modules_to_save = _head_names(pretrained, config) or None
     if layers:
         config.target_modules = {layer.name for layer in layers}
         config.fan_in_fan_out = any(layer.kind == "conv1d" for layer in layers)
@@ -48,6 +49,13 @@ def wrap(pretrained: Pretrained, config: Any, layers: Sequence[Layer] = ()) -> n
     config.base_model_name_or_path = pretrained.source.path
     _check(wrapped, set(head), {layer.name for layer in layers}, prompt=config.is_prompt_learning)
     return wrapped
+
+
+def _task_type(pretrained: Pretrained) -> str | None:
+    """What peft calls the model's task, which picks the class that wraps it; None: its plain one."""
+    if is_language_model(pretrained):
+        return "CAUSAL_LM"
+    return "SEQ_CLS" if type(pretrained.model).__name__.endswith("ForSequenceClassification") else None
 
 
 def _head_names(pretrained: Pretrained, config: Any) -> list[str]:
@@ -82,16 +90,22 @@ def _check(model: nn.Module, head: set[str], targets: set[str], *, prompt: bool)
 
 def keep_bfloat16(model: nn.Module) -> None:
     """Let adapter layers take their input as it comes. Under autocast peft would copy every input to float32 first,
-    only for autocast to copy it back; on a CPU that costs more than the adapter's own products.
+    only for autocast to copy it back; on a CPU that costs more than the adapter's own products. Plain LoRA beside a
+    linear layer is computed in one step with it (`models/low_rank.py`).
     """
     import torch
+    from peft.tuners.lora import Linear as LoraLayer
     from peft.tuners.tuners_utils import BaseTunerLayer
+
+    from tunesmith.models.low_rank import fuse_low_rank
 
     layers: list[Any] = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
     for layer in layers:
         # A base stored in bfloat16 and run without autocast needs the copy: its adapters are float32.
         if layer.get_base_layer().weight.dtype == torch.float32:
             layer.cast_input_dtype_enabled = False
+        if isinstance(layer, LoraLayer):
+            fuse_low_rank(layer, ADAPTER)
 
 
 @contextmanager
@@ -141,7 +155,7 @@ def write(
     config = copy.copy(peft_model.peft_config[ADAPTER])
     config.inference_mode = True
     config.base_model_name_or_path = pretrained.source.path
-    config.modules_to_save = _head_names(pretrained, config)
+    config.modules_to_save = _head_names(pretrained, config) or None
     for field in ("target_modules", "feedforward_modules"):
         if isinstance(getattr(config, field, None), set):
             setattr(config, field, sorted(getattr(config, field)))  # a set's order differs from process to process

@@ -1,18 +1,20 @@
 """What methods with learned tokens or prefixes share: sizes from the anatomy, and a trial run that proves they work.
 
 A model may take a prefix and ignore it, or read its answer from a padding token once the inputs are embeddings;
-both end in a run that learns nothing, without an error. So two short texts are answered before training begins.
+both end in a run that learns nothing, without an error. So two short texts are answered before training begins. A
+classifier answers with its logits; a language model with those of each next token, the last ones that peft gives, since
+learned tokens have places of their own in front.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import ModelError
 from tunesmith.methods import _peft
-from tunesmith.methods.base import reads_pictures
+from tunesmith.methods.base import is_language_model, reads_pictures
 from tunesmith.types import Pretrained
 
 if TYPE_CHECKING:
@@ -41,6 +43,40 @@ def check_room(pretrained: Pretrained, length: int) -> None:
         raise ModelError(f"method.length is {length}, but this model reads {longest} tokens at most. Write fewer.")
 
 
+def ids_of(pretrained: Pretrained, text: str, length: int) -> list[int]:
+    """The text's tokens, over again until there are `length`. ModelError for a text without any."""
+    ids = list(pretrained.processor(text, add_special_tokens=False)["input_ids"])
+    if not ids:
+        raise ModelError(f'method.text "{text}" has no tokens for this model. Write words it knows.')
+    return (ids * (length // len(ids) + 1))[:length]
+
+
+def kept_of_words(pretrained: Pretrained, length: int, text: str | None) -> Tensor:
+    """Keys and values that a language model keeps of `length` tokens, [length, 2 x blocks x heads x size], as peft lays
+    out a prefix: the token that begins its texts, where it has one, and the text's or words drawn at random.
+    """
+    import torch
+
+    from tunesmith.models.stand_in import evaluating
+
+    model: Any = pretrained.model
+    tokenizer = pretrained.processor
+    device = next(model.parameters()).device
+    if text is None:
+        special = set(tokenizer.all_special_ids)
+        known = torch.tensor([i for i in range(min(len(tokenizer), model.config.vocab_size)) if i not in special])
+        ids = known[torch.randint(len(known), (length,))].tolist()
+    else:
+        ids = ids_of(pretrained, text, length)
+    if tokenizer.bos_token_id is not None:
+        ids = [tokenizer.bos_token_id, *ids][:length]
+    with torch.no_grad(), evaluating(model):
+        cache = model(input_ids=torch.tensor([ids], device=device), use_cache=True).past_key_values
+    # each [1, heads, length, size]; peft takes a block's keys, then its values
+    pairs = [tensor[0].transpose(0, 1) for layer in cache.layers for tensor in (layer.keys, layer.values)]
+    return torch.stack(pairs, dim=1).flatten(1).float()
+
+
 def refuse_pictures(pretrained: Pretrained, method: str) -> None:
     """ModelError for a model that reads pictures, with the methods that are near."""
     if reads_pictures(pretrained):
@@ -60,7 +96,7 @@ def wrap_prompt(pretrained: Pretrained, config: Any, *, method: str) -> nn.Modul
     if config.peft_type != "PREFIX_TUNING" and model.word_embeddings is not _words(pretrained):
         raise ModelError(f"peft takes another layer for this model's word embeddings, so {method} fails. {_OTHERS}")
     try:
-        _try_out(model, method)
+        _try_out(model, method, language=is_language_model(pretrained))
     except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as fault:
         raise ModelError(f"{type(pretrained.model).__name__} cannot use {method}: {fault} {_OTHERS}") from fault
     result: nn.Module = model
@@ -69,18 +105,22 @@ def wrap_prompt(pretrained: Pretrained, config: Any, *, method: str) -> nn.Modul
 
 @contextmanager
 def passed_by(model: nn.Module) -> Iterator[None]:
-    """Inside, the peft model hands its inputs on as they come."""
+    """Inside, the peft model hands its inputs on as they come, and generates as the model in it does."""
     from tunesmith.models.stand_in import attribute
 
     peft_model: Any = model
     base = peft_model.get_base_model()
     backbone = getattr(base, base.base_model_prefix, base)
     # Not peft's `disable_adapter`, which leaves bound methods behind on the model.
-    with attribute([model], "forward", base), attribute([backbone], _OFF, True):
+    with ExitStack() as stack:
+        stack.enter_context(attribute([model], "forward", base))
+        stack.enter_context(attribute([backbone], _OFF, True))
+        if hasattr(base, "generate"):
+            stack.enter_context(attribute([model], "generate", base.generate))
         yield
 
 
-def _try_out(model: Any, method: str) -> None:
+def _try_out(model: Any, method: str, *, language: bool) -> None:
     """Answers must depend on every learned token, and must not depend on padding."""
     import torch
 
@@ -90,29 +130,38 @@ def _try_out(model: Any, method: str) -> None:
     ids = torch.arange(3, 9, device=device).remainder(model.config.vocab_size).unsqueeze(0)
     try:
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
-            logits = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
+            logits = _answers(model, ids, torch.ones_like(ids), language=language)
             prompt = [p for p in model.prompt_encoder.parameters() if p.requires_grad]
             gradients = torch.autograd.grad(logits.sum(), prompt, allow_unused=True)
         if any(g is None or not g.abs().sum() for g in gradients):
             raise ModelError(f"This model ignores what {method} puts before its text. {_OTHERS}")
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            if not _pads_safely(model, ids, logits):
+            safe = _pads_safely(model, ids, logits, language=language)
+            if not safe and not language:
                 _answer_from_last_token(model)
-                if not _pads_safely(model, ids, logits):
-                    raise ModelError(f"With {method} this model's answers change with padding. {_OTHERS}")
+                safe = _pads_safely(model, ids, logits, language=language)
+            if not safe:
+                raise ModelError(f"With {method} this model's answers change with padding. {_OTHERS}")
     finally:
         model.train(training)
 
 
-def _pads_safely(model: Any, ids: Tensor, alone: Tensor) -> bool:
+def _answers(model: Any, ids: Tensor, mask: Tensor, *, language: bool) -> Tensor:
+    """Logits [texts, classes], or [texts, tokens, vocabulary] of a language model at the texts' own places."""
+    logits: Tensor = model(input_ids=ids, attention_mask=mask).logits
+    return logits[:, -ids.shape[1] :] if language else logits
+
+
+def _pads_safely(model: Any, ids: Tensor, alone: Tensor, *, language: bool) -> bool:
     import torch
 
     pad = model.config.pad_token_id or 0
     padded = torch.nn.functional.pad(ids, (0, 3), value=pad)
     mask = torch.nn.functional.pad(torch.ones_like(ids), (0, 3))
     longer = torch.cat([ids, ids[:, :3]], dim=1)
-    batch = model(input_ids=torch.cat([padded, longer]), attention_mask=torch.cat([mask, torch.ones_like(longer)]))
-    return torch.allclose(batch.logits[:1], alone, atol=1e-4, rtol=1e-3)
+    masks = torch.cat([mask, torch.ones_like(longer)])
+    answers = _answers(model, torch.cat([padded, longer]), masks, language=language)[:1]
+    return torch.allclose(answers[:, : ids.shape[1]] if language else answers, alone, atol=1e-4, rtol=1e-3)
 
 
 def _answer_from_last_token(model: Any) -> None:

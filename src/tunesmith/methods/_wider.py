@@ -21,8 +21,9 @@ from tunesmith.types import Layer
 _WIDTHS = ("intermediate_size", "hidden_dim", "n_inner", "ffn_dim", "d_ff")
 """What configurations call the width of the feed-forward part; which one applies is tried, not looked up."""
 
-_KEPT = ("described", "label_names", "pretrained_cfg")
-"""What is told of a picture model on the module itself: its labels and the form it is written in."""
+_KEPT = ("described", "label_names", "pretrained_cfg", "generation_config")
+"""What is told on the module itself: of a picture model its labels and the form it is written in, of a language model
+how it generates (the tokens at which it stops among it)."""
 
 
 class WiderUp(nn.Module):

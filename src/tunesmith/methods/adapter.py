@@ -64,6 +64,8 @@ class Adapter(Method):
     learning_rate_source: ClassVar[str] = "starting value, above the paper's since the models are smaller"
     vision_learning_rate: ClassVar[float | None] = 2e-4
     vision_learning_rate_source: ClassVar[str] = "0.688 on 280 clothing pictures in 4 passes (docs/experiments.md)"
+    language_learning_rate: ClassVar[float | None] = 2e-3
+    language_learning_rate_source: ClassVar[str] = "1e-3 still fell after 24 steps (docs/experiments.md)"
 
     size: int = Field(64, ge=1, le=65_536, description="units of the bottleneck; on a conv net at most the channels")
     scale: float = Field(4.0, gt=0, le=100, description="factor s of its output")

@@ -45,6 +45,9 @@ class Method(Plugin):
     vision_learning_rate_source: ClassVar[str] = ""
     vision_head_learning_rate: ClassVar[float | None] = None
     """Peak rate of the head of such models where it is another."""
+    language_learning_rate: ClassVar[float | None] = None
+    """The peak rate where a causal language model learns to go on with texts, whatever its width; None: the same."""
+    language_learning_rate_source: ClassVar[str] = ""
     only_head: ClassVar[bool] = False
     """Whether nothing but the head learns, so that `train.learning_rate` is the head's."""
     weight_decay: ClassVar[float] = 0.01
@@ -60,6 +63,10 @@ class Method(Plugin):
     def prepare(self, pretrained: Pretrained) -> nn.Module:
         """Make the module to train out of the pretrained one. ModelError when this method cannot serve this model."""
         raise NotImplementedError
+
+    def rate_factor(self, name: str) -> float:
+        """By what the learning rate of this learned tensor is multiplied. Default: all learn at one rate."""
+        return 1.0
 
     def training_mode(self, model: nn.Module) -> None:
         """Put the model into training mode; norm layers with running statistics whose weights are frozen stay in
@@ -162,6 +169,11 @@ registry: Registry[Method] = Registry("tunesmith.methods", Method)
 def reads_pictures(pretrained: Pretrained) -> bool:
     """Whether the model's inputs are pictures, not texts."""
     return isinstance(pretrained.processor, PictureForm)
+
+
+def is_language_model(pretrained: Pretrained) -> bool:
+    """Whether the model goes on with texts: what stands behind its blocks belongs to it, and no head is drawn."""
+    return not reads_pictures(pretrained) and not pretrained.anatomy.head
 
 
 def moving_statistics(model: nn.Module) -> dict[str, Tensor]:

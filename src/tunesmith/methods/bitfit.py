@@ -8,7 +8,7 @@ feed-forward layers and norms, together with the head. In a conv net most biases
 
 ## Fits
 
-Every model with biases.
+Every model with biases; of language models GPT-2, Pythia, OPT and their like, not Llama and its like.
 
 ## Cost
 
@@ -46,6 +46,8 @@ class BitFit(Method):
 
     learning_rate: ClassVar[float] = 2e-3
     learning_rate_source: ClassVar[str] = "starting value, near the paper's best (1e-4 to 1e-3) for larger models"
+    language_learning_rate: ClassVar[float | None] = 1e-3
+    language_learning_rate_source: ClassVar[str] = "starting value, the paper's highest"
     adapter: ClassVar[bool] = False
 
     statistics: Statistics = Field("auto", description="of BatchNorm: frozen, moving, or auto, see above")
@@ -55,9 +57,10 @@ class BitFit(Method):
         model, head = pretrained.model, pretrained.anatomy.head
         names = tuple(n for n, _ in model.named_parameters() if n.rpartition(".")[2] == "bias")
         if all(any(n.startswith(h + ".") for h in head) for n in names):
+            what = "outside its head, so bitfit would train the head alone" if head else "that bitfit could train"
             raise ModelError(
-                f"{type(model).__name__} has no bias terms outside its head, so bitfit would train the head alone. "
-                "Methods that work here: norm_tuning, lora, ia3, adapter, head."
+                f"{type(model).__name__} has no bias terms {what}. "
+                f"Methods that work here: norm_tuning, lora, ia3, adapter{', head' if head else ''}."
             )
         settle_statistics(pretrained, self.statistics)
         freeze_all_but(model, (*names, *head))

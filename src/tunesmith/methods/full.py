@@ -12,7 +12,7 @@ sets of pictures frozen is 1 to 10 points better (docs/experiments.md).
 
 ## Fits
 
-Every model.
+Every model. In a language model the output layer is one of its weights, and learns with the rest.
 
 ## Cost
 
@@ -51,6 +51,8 @@ class Full(Method):
     head_learning_rate: ClassVar[float] = 1e-4
     vision_learning_rate: ClassVar[float | None] = 3e-4
     vision_learning_rate_source: ClassVar[str] = "0.738 on 280 clothing pictures in 12 passes (docs/experiments.md)"
+    language_learning_rate: ClassVar[float | None] = 5e-5
+    language_learning_rate_source: ClassVar[str] = "as good as 2e-4 on held-out identity answers (docs/experiments.md)"
     vision_head_learning_rate: ClassVar[float | None] = 2e-3
     adapter: ClassVar[bool] = False
 

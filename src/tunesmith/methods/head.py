@@ -8,7 +8,7 @@ it stays in evaluation mode, so that its statistics do not drift.
 
 ## Fits
 
-Every model.
+Every classifier and detector. Not language models, which have no head of their own beside the network.
 
 ## Cost
 
@@ -30,7 +30,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from tunesmith.methods.base import Method, freeze_all_but
+from tunesmith.errors import ModelError
+from tunesmith.methods.base import Method, freeze_all_but, is_language_model
 from tunesmith.types import Pretrained
 
 if TYPE_CHECKING:
@@ -46,6 +47,12 @@ class Head(Method):
     has_line: ClassVar[bool] = False
 
     def prepare(self, pretrained: Pretrained) -> nn.Module:
-        """Freeze everything but the head."""
+        """Freeze everything but the head. ModelError for a language model, which has none."""
+        if is_language_model(pretrained):
+            raise ModelError(
+                f"{type(pretrained.model).__name__} goes on with texts by its own words, so there is no new head that "
+                "could learn alone. Methods that change little of it: lora, ia3, norm_tuning, last_blocks, "
+                "prompt_tuning."
+            )
         freeze_all_but(pretrained.model, pretrained.anatomy.head)
         return pretrained.model

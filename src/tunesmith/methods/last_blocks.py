@@ -9,7 +9,7 @@ a last convolution behind them (EfficientNet's `conv_head`) is one more. `statis
 
 ## Fits
 
-Every model.
+Every model. A language model's output layer stays.
 
 ## Cost
 
@@ -47,6 +47,8 @@ class LastBlocks(Method):
     learning_rate: ClassVar[float] = 3e-4
     learning_rate_source: ClassVar[str] = "starting value; above full tuning's, since less can be distorted"
     head_learning_rate: ClassVar[float] = 3e-4
+    language_learning_rate: ClassVar[float | None] = 1e-4
+    language_learning_rate_source: ClassVar[str] = "starting value; twice full tuning's"
     vision_head_learning_rate: ClassVar[float | None] = 2e-3
     adapter: ClassVar[bool] = False
 

@@ -10,7 +10,7 @@ step in which it learns. `statistics` is as in `full`.
 
 ## Fits
 
-Every model.
+Every classifier and detector. Not language models, which have no head that could learn first.
 
 ## Cost
 
@@ -34,7 +34,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from tunesmith.methods.base import Method, Statistics, let_all_learn, settle_statistics
+from tunesmith.errors import ModelError
+from tunesmith.methods.base import Method, Statistics, is_language_model, let_all_learn, settle_statistics
 from tunesmith.types import Pretrained
 
 if TYPE_CHECKING:
@@ -57,7 +58,12 @@ class LinearProbeThenFull(Method):
     statistics: Statistics = Field("auto", description="of BatchNorm: frozen, moving, or auto, see above")
 
     def prepare(self, pretrained: Pretrained) -> nn.Module:
-        """Let everything learn, the head first."""
+        """Let everything learn, the head first. ModelError for a language model, which has none."""
+        if is_language_model(pretrained):
+            raise ModelError(
+                f"{type(pretrained.model).__name__} goes on with texts by its own words, so there is no new head to "
+                "learn first. Use full; methods that change less of it: lora, ia3, norm_tuning, last_blocks."
+            )
         settle_statistics(pretrained, self.statistics)
         model, head = let_all_learn(pretrained), pretrained.anatomy.head
         later = (n for n, p in model.named_parameters() if p.requires_grad)

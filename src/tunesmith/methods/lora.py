@@ -24,9 +24,10 @@ whose weights it standardises (NFNet, BiT).
   first.
 - `olora`: `B A` starts from the QR factors of `W`, alike.
 
-The last two change the frozen weights while training, and keep those of their layers as they were beside them, so that
-the untouched model can answer bit for bit. What is written is converted to plain LoRA of rank `2 r` on
-the untouched base, `s B A - s B0 A0`, where `B0 A0` is the start.
+The last two change the frozen weights while training and keep what they were beside them. What is written is converted
+to plain LoRA of rank `2 r` on the untouched base, `s B A - s B0 A0`, where `B0 A0` is the start.
+
+`b_rate` above 1 is LoRA+: `B` learns that many times as fast as `A`, whose rate is then lower than usual (source: 16).
 
 ## Cost
 
@@ -40,7 +41,8 @@ By default. Rank 8 on all linear layers is enough for classification; raise it w
 ## Source
 
 Hu et al. 2021, LoRA, arXiv 2106.09685; Kalajdzievski 2023, rsLoRA, arXiv 2312.03732; Liu et al. 2024, DoRA,
-arXiv 2402.09353; Meng, Wang and Zhang 2024, PiSSA, arXiv 2404.02948; Buyukakyuz 2024, OLoRA, arXiv 2406.01775.
+arXiv 2402.09353; Meng, Wang and Zhang 2024, PiSSA, arXiv 2404.02948; Buyukakyuz 2024, OLoRA, arXiv 2406.01775;
+Hayou, Ghosh and Yu 2024, LoRA+, arXiv 2402.12354.
 """
 
 from __future__ import annotations
@@ -73,6 +75,8 @@ class LoRA(Method):
     learning_rate_source: ClassVar[str] = "0.978 on BBC news in 2 passes (docs/experiments.md)"
     vision_learning_rate: ClassVar[float | None] = 5e-4
     vision_learning_rate_source: ClassVar[str] = "0.700 on 280 clothing pictures in 4 passes (docs/experiments.md)"
+    language_learning_rate: ClassVar[float | None] = 2e-3
+    language_learning_rate_source: ClassVar[str] = "between 1e-3 and 3e-3 on identity answers (docs/experiments.md)"
 
     rank: int = Field(8, ge=1, le=1024, description="rank r of the addition")
     alpha: Annotated[float, Field(gt=0, le=4096)] | Literal["auto"] = Field(
@@ -81,6 +85,7 @@ class LoRA(Method):
     dropout: float = Field(0.0, ge=0, lt=1, description="share of the addition's inputs set to 0 in training")
     targets: Targets = Field("all", description="all, attention, mlp, or a list of roles and regular expressions")
     variant: Literal["default", "rslora", "dora", "pissa", "olora"] = Field("default", description="see above")
+    b_rate: float = Field(1.0, ge=1, le=1000, description="LoRA+: how many times as fast as A B learns")
 
     def prepare(self, pretrained: Pretrained) -> nn.Module:
         """Put the low-rank layers in. ModelError if a target fits no layer or the rank exceeds one for pissa, olora."""
@@ -114,6 +119,10 @@ class LoRA(Method):
                     start = factor[_peft.ADAPTER].weight.detach().clone()
                     layer.register_buffer(f"initial_{kind}", start, persistent=False)
         return model
+
+    def rate_factor(self, name: str) -> float:
+        """`b_rate` for B."""
+        return self.b_rate if ".lora_B." in name else 1.0
 
     def passed_by(self, model: nn.Module) -> AbstractContextManager[None]:
         """The layers without their additions, for pissa and olora with the weights that they had before."""

@@ -4,12 +4,16 @@
 
 Each attention layer sees `length` more keys and values, learned numbers instead of tokens:
 `attention(Q, [P_k; K], [P_v; V])`. With `projection`, they come from a small network while training,
-`[P_k; P_v] = W2 tanh(W1 e)`, which steadies it; what is written is its result. The head learns beside it.
+`[P_k; P_v] = W2 tanh(W1 e)`, which steadies it; what is written is its result. A classifier's head learns beside it.
+
+With `initialisation: words` the first values are the keys and values that the model itself computes for `length` words,
+of `text` or drawn from its vocabulary, behind the token that begins its texts. Random ones disturb a language model so
+much that it must first learn to speak again, so `auto` is words there, and random for classifiers.
 
 ## Fits
 
-Text models that accept past keys and values: BERT, RoBERTa, ELECTRA, GPT-2, Llama do, DistilBERT, ALBERT, DeBERTa and
-ModernBERT do not. No vision transformer does; there `visual_prompt` is its like.
+Classifiers of texts and language models that accept past keys and values: BERT, RoBERTa, ELECTRA, GPT-2, Llama do,
+DistilBERT, ALBERT, DeBERTa and ModernBERT do not. No vision transformer does; there `visual_prompt` is its like.
 
 ## Cost
 
@@ -38,13 +42,13 @@ from pydantic import Field, model_validator
 
 from tunesmith.errors import ModelError
 from tunesmith.methods import _peft, _prompts
-from tunesmith.methods.base import Method
+from tunesmith.methods.base import Method, is_language_model
 from tunesmith.types import Pretrained
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import nn
+    from torch import Tensor, nn
 
 
 class PrefixTuning(Method):
@@ -52,6 +56,8 @@ class PrefixTuning(Method):
 
     learning_rate: ClassVar[float] = 1e-2
     learning_rate_source: ClassVar[str] = "0.971 on BBC news in 2 passes (docs/experiments.md)"
+    language_learning_rate: ClassVar[float | None] = 2e-2
+    language_learning_rate_source: ClassVar[str] = "between 1e-2 and 3e-2 on identity answers (docs/experiments.md)"
     has_line: ClassVar[bool] = False
 
     length: int = Field(20, ge=1, le=1000, description="learned keys and values a layer")
@@ -59,12 +65,19 @@ class PrefixTuning(Method):
     projection_size: Annotated[int, Field(ge=1, le=65_536)] | Literal["auto"] = Field(
         "auto", description="width of that network; auto: the hidden size"
     )
-    initialisation: Literal["random", "zero"] = Field("random", description="first values")
+    initialisation: Literal["auto", "random", "zero", "words"] = Field(
+        "auto", description="first values; auto: words for a language model without projection, else random"
+    )
+    text: str | None = Field(None, min_length=1, description="with initialisation: words, those to start from")
 
     @model_validator(mode="after")
-    def _size_is_used(self) -> PrefixTuning:
+    def _options_are_used(self) -> PrefixTuning:
         if self.projection_size != "auto" and not self.projection:
             raise ValueError("projection_size is only used with projection: true")
+        if self.text is not None and self.initialisation != "words":
+            raise ValueError("text is only used with initialisation: words")
+        if self.initialisation == "words" and self.projection:
+            raise ValueError("initialisation: words sets keys and values, which projection: true computes; choose one")
         return self
 
     def added_tokens(self) -> int:
@@ -85,13 +98,17 @@ class PrefixTuning(Method):
             )
         _prompts.check_room(pretrained, self.length)
         hidden = pretrained.anatomy.hidden_size
+        start = self._words(pretrained)
         config = PrefixTuningConfig(
             num_virtual_tokens=self.length,
             prefix_projection=self.projection,
             encoder_hidden_size=hidden if self.projection_size == "auto" else self.projection_size,
             init_weights="zero" if self.initialisation == "zero" else None,
         )
-        return _prompts.wrap_prompt(pretrained, config, method="prefix_tuning")
+        wrapped = _prompts.wrap_prompt(pretrained, config, method="prefix_tuning")
+        if start is not None:
+            wrapped.get_parameter(f"prompt_encoder.{_peft.ADAPTER}.embedding.weight").data.copy_(start)
+        return wrapped
 
     def passed_by(self, model: nn.Module) -> AbstractContextManager[None]:
         """The model without what stands before its texts."""
@@ -100,3 +117,15 @@ class PrefixTuning(Method):
     def save(self, model: nn.Module, folder: Path, pretrained: Pretrained) -> None:
         """Write peft's format, the projection worked out."""
         _peft.write(model, folder, pretrained, changes={"prefix_projection": False, "init_weights": None})
+
+    def _words(self, pretrained: Pretrained) -> Tensor | None:
+        """First values from words, [length, keys and values of all blocks]; None where they are drawn or zero."""
+        language = is_language_model(pretrained)
+        if self.initialisation == "words" and not language:
+            raise ModelError(
+                f"initialisation: words needs the keys and values that a language model keeps of its words, and "
+                f"{type(pretrained.model).__name__} is none. Use initialisation: random; lora and ia3 need no start."
+            )
+        if self.initialisation != "words" and (self.initialisation != "auto" or self.projection or not language):
+            return None
+        return _prompts.kept_of_words(pretrained, self.length, self.text)

@@ -16,8 +16,6 @@ from tunesmith.plugin import Options
 from tunesmith.recipe.recipe import Recipe
 
 REFERENCE_HIDDEN = 384  # the width at which the methods' rates were measured (MiniLM-L6-H384)
-LONGEST = 128
-MICRO_TOKENS = 16_384
 SEEN_A_CLASS = 300  # examples of each class that a run sees at least, where classes are many
 
 
@@ -36,6 +34,8 @@ class Facts:
     threads: int
     accelerator: bool = False
     cores: int = 1
+    packs: str = ""
+    """Why several examples cannot share a row on this model; empty where they can."""
 
 
 def resolve(recipe: Recipe, facts: Facts) -> tuple[Recipe, dict[str, str]]:
@@ -58,8 +58,9 @@ def resolve(recipe: Recipe, facts: Facts) -> tuple[Recipe, dict[str, str]]:
     steps = train.steps or max(1, ceil(float(epochs) * steps_an_epoch))
     tokens = getattr(recipe.task, "max_length", facts.lengths[2])
     if train.micro_batch_size == "auto":
-        micro = max(1, min(batch, MICRO_TOKENS // max(1, int(tokens))))
-        chosen["micro_batch_size"] = (micro, f"the whole batch, up to {MICRO_TOKENS} tokens a forward pass")
+        most = recipe.task.micro_tokens
+        micro = max(1, min(batch, most // max(1, int(tokens))))
+        chosen["micro_batch_size"] = (micro, f"the whole batch, up to {most} tokens a forward pass")
     if train.checkpoint_activations == "auto":
         chosen["checkpoint_activations"] = (
             False,
@@ -80,7 +81,7 @@ def resolve(recipe: Recipe, facts: Facts) -> tuple[Recipe, dict[str, str]]:
     if train.threads == "auto":
         chosen["threads"] = (facts.threads, "as many as torch uses on this machine")
     if train.workers == "auto":
-        helps = facts.accelerator and recipe.task.kind != "texts"
+        helps = facts.accelerator and not recipe.task.in_tokens
         reason = "the processor is free while the accelerator works" if helps else "every core already computes"
         chosen["workers"] = (max(1, min(8, facts.cores - 1)) if helps else 0, reason)
     origins |= {f"train.{key}": source for key, (_, source) in chosen.items()}
@@ -88,25 +89,30 @@ def resolve(recipe: Recipe, facts: Facts) -> tuple[Recipe, dict[str, str]]:
 
 
 def _rates(recipe: Recipe, facts: Facts) -> dict[str, tuple[Any, str]]:
-    """Learning rates of the method's own, measured on texts or on pictures; those of texts fall with the width."""
+    """Learning rates of the method's own, measured on classes of texts, on pictures or on language models; those of
+    classes of texts fall with the width."""
     train, method = recipe.train, recipe.method
     chosen: dict[str, tuple[Any, str]] = {}
-    pictures = recipe.task.kind != "texts"
+    pictures, language = not recipe.task.in_tokens, recipe.task.goes_on
     power = 0.5 if method.adapter else 1.0
-    scale = 1.0 if pictures else min(1.0, REFERENCE_HIDDEN / max(1, facts.hidden_size)) ** power
+    scale = 1.0 if pictures or language else min(1.0, REFERENCE_HIDDEN / max(1, facts.hidden_size)) ** power
     own, source = method.learning_rate, method.learning_rate_source
     head, head_source = method.head_learning_rate, "the method's own rate for a head (docs/experiments.md)"
     if pictures:
         if method.vision_learning_rate is not None:
             own, source = method.vision_learning_rate, method.vision_learning_rate_source
         head = head if method.vision_head_learning_rate is None else method.vision_head_learning_rate
+    if language and method.language_learning_rate is not None:
+        own, source = method.language_learning_rate, method.language_learning_rate_source
     if recipe.task.head_learning_rate is not None:
         head, head_source = recipe.task.head_learning_rate, "the task's own rate for new parts (docs/experiments.md)"
         own, source = (head, head_source) if method.only_head else (own, source)
     rate = train.learning_rate
     if rate == "auto":
-        rate = _tidy(own * scale)
+        share = recipe.task.rate_share
+        rate = _tidy(own * scale * share)
         how = "" if scale == 1 else f", times (384 / {facts.hidden_size})^{power:g} for this width"
+        how += "" if share == 1 else f", times {share:g} for this task"
         chosen["learning_rate"] = (rate, f"{source}{how}")
     if train.head_learning_rate == "auto":
         only = (rate, "as learning_rate")
@@ -126,12 +132,15 @@ def _resolve_task(recipe: Recipe, facts: Facts) -> tuple[Recipe, dict[str, str]]
                                  f"at most {room} fit.")])  # fmt: skip
     if given == "auto":
         wanted = 8 * ceil(facts.lengths[2] / 8)
-        limit = min(LONGEST, room or LONGEST)
+        longest = task.longest
+        limit = min(longest, room or longest)
         changes["max_length"] = max(8, min(wanted, limit))
         origins["task.max_length"] = (
             f"99th percentile of training texts is {facts.lengths[2]} tokens; at most {limit}: "
-            + ("the model's own limit" if limit < LONGEST else "longer texts rarely gain for their cost, say more here")
+            + ("the model's own limit" if limit < longest else "longer texts rarely gain for their cost, say more here")
         )
+    if (asked := getattr(task, "packing", False)) is not False:
+        changes["packing"], origins["task.packing"] = _packing(recipe, facts, asked)
     found = task.settle(facts.train_examples, only_head=recipe.method.only_head)
     changes |= {name: value for name, (value, _) in found.items()}
     origins |= {f"task.{name}": origin for name, (_, origin) in found.items()}
@@ -142,6 +151,20 @@ def _resolve_task(recipe: Recipe, facts: Facts) -> tuple[Recipe, dict[str, str]]
         }
         origins["task.class_weights"] = "balanced: examples / (classes x examples of the class)"
     return _with(recipe, task=_changed(task, changes)), origins
+
+
+def _packing(recipe: Recipe, facts: Facts, asked: bool | str) -> tuple[bool, str]:
+    """Whether several examples share a row, and why. RecipeError where it was asked for and cannot be."""
+    why = facts.packs
+    if recipe.method.added_tokens():
+        why = f"{recipe.method.name} puts learned tokens before each example"
+    elif getattr(recipe.method, "dropout", 0):
+        why = "the method's dropout is drawn an example at a time"
+    if asked is True and why:
+        raise RecipeError([Fault("task.packing", f"true was asked for, but {why}: leave it out.")])
+    if asked == "auto" and not why and not facts.accelerator:
+        return False, "on a processor batches of like lengths fill their rows better (docs/experiments.md)"
+    return not why, why or "model and method allow it"
 
 
 def _tidy(rate: float) -> float:

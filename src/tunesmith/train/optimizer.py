@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +22,15 @@ class Rates:
     layer_decay: float
 
 
-def make_optimizer(learned: Mapping[str, Tensor], anatomy: Anatomy, rates: Rates) -> torch.optim.AdamW:
+def make_optimizer(
+    learned: Mapping[str, Tensor],
+    anatomy: Anatomy,
+    rates: Rates,
+    factor: Callable[[str], float] = lambda name: 1.0,
+) -> torch.optim.AdamW:
     """AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101) over the learned tensors that are parameters.
+
+    factor: by what a tensor's rate is multiplied, given its name (`Method.rate_factor`).
 
     Each group keeps its highest rate as `peak`; the loop multiplies it by the schedule.
     """
@@ -32,7 +39,7 @@ def make_optimizer(learned: Mapping[str, Tensor], anatomy: Anatomy, rates: Rates
         if not isinstance(tensor, nn.Parameter):
             continue
         decay = rates.weight_decay if tensor.dim() >= 2 else 0.0
-        groups.setdefault((_peak(name, anatomy, rates), decay), []).append(tensor)
+        groups.setdefault((_peak(name, anatomy, rates) * factor(name), decay), []).append(tensor)
     return torch.optim.AdamW(
         [
             {"params": tensors, "lr": peak, "peak": peak, "weight_decay": decay}
