@@ -290,6 +290,21 @@ def test_micro_f1_and_ap_are_resampled_as_they_are_scored(tmp_path: Path) -> Non
     assert second.draws == pytest.approx(1.0)
 
 
+def test_a_loss_a_token_is_resampled_by_the_tokens_of_its_examples(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "language")
+    rows: list[dict[str, object]] = [{"chat": str(n), "loss": loss, "tokens": tokens, "right": 1}
+                                     for n, (loss, tokens) in enumerate([(1.0, 10), (2.0, 30), (0.5, 4)])]  # fmt: skip
+    put(folder, "loss", (10 + 60 + 2) / 44, rows, [])
+    (run,) = judge([(folder, 0)])
+    assert run.draws is not None
+    assert 0.5 <= run.draws.min() < run.draws.max() <= 2.0
+    again = [dict(row, loss=float(str(row["loss"])) + 1, right=0) for row in rows]
+    put(folder, "loss", (10 + 60 + 2) / 44 + 1, again, [])
+    (other,) = judge([(folder, 0)])
+    assert other.key == run.key
+    assert other.draws == pytest.approx(run.draws + 1)
+
+
 def put(folder: Path, metric: str, value: float, rows: Sequence[Mapping[str, object]], labels: list[str]) -> None:
     scores = json.loads((folder / "scores.json").read_text())
     scores["main_score"]["name"] = metric

@@ -21,7 +21,7 @@ def encoded_part(task: Task, examples: Examples, labels: Sequence[str], processo
 
     encoded: Encodings = (
         encode_to_disk(examples, encode, path.with_suffix(".arrow"))
-        if task.kind == "texts"
+        if task.in_tokens
         else keep_pictures(examples, encode, path.with_suffix(".pictures"))
     )
     return Part(encoded, task.targets(examples, labels), tuple(labels))

@@ -95,19 +95,22 @@ def examine(
     penalty: Penalty | None = None,
     spent: Mapping[str, float] | None = None,
 ) -> Preflight:
-    """Try a fresh run's model on the first examples of its first batch, then take a forecast of the whole run; what is
-    written goes to `work`. penalty, spent: see `forecast`."""
+    """Try a fresh run's model on the shortest examples of its first batches, then take a forecast of the whole run;
+    what is written goes to `work`. penalty, spent: see `forecast`."""
     batches = learning.batches
     give_back()
     first = [int(i) for step in (1, 2) for i in batches.indices(step)]  # the first alone may be the short one
     most = min(EXAMPLES, batches.batch_size, max(2, int(ready.recipe.train.micro_batch_size)))  # memory is for so many
-    chosen = first[:most]
+    sizes = ready.parts["train"].encoded.lengths
+    chosen = sorted(first, key=lambda i: int(sizes[i]))[:most]  # the short ones: float32 takes more room than the run
     whole = ready.device.move(batches.collate(chosen, list(range(len(chosen))), 0))
     with tryout(ready, learning, updates=True) as kept:
-        checks = [_head(ready, learning, whole), _micro_batches(ready, learning, whole)]
+        checks = [_head(ready, learning, whole)] if ready.recipe.task.learns_classes else []
+        checks += [Check(*seen) for seen in ready.recipe.task.examine(ready.parts["train"], ready.pretrained.processor)]
+        checks.append(_micro_batches(ready, learning, chosen))
         checks.append(_moves(ready, learning, whole, kept))
         checks.append(_same_after_reading(ready, learning, whole, work / "preflight"))
-        checks += [_cut(ready)] if ready.recipe.task.kind == "texts" else []
+        checks += [_cut(ready)] if ready.recipe.task.in_tokens else []
     if not all(check.ok for check in checks):
         return Preflight(tuple(checks))
     give_back()
@@ -137,7 +140,7 @@ def _gradient(ready: Ready, learning: Learning, batches: list[Batch], *, own_sta
         module.eval()
     learning.optimizer.zero_grad(set_to_none=True)
     count = 0.0
-    for batch in batches:
+    for batch in ready.recipe.task.foresee(learning.model, batches, device=ready.device):
         randomness.begin(ready.recipe.train.seed, 1, batch.positions)
         loss = ready.recipe.task.loss(learning.model, batch)
         loss.total.backward()
@@ -146,16 +149,21 @@ def _gradient(ready: Ready, learning: Learning, batches: list[Batch], *, own_sta
     return [torch.zeros_like(t) if t.grad is None else t.grad / count for t in weights]
 
 
-def _micro_batches(ready: Ready, learning: Learning, whole: Batch) -> Check:
-    if len(whole) < 2:
+def _micro_batches(ready: Ready, learning: Learning, chosen: list[int]) -> Check:
+    if len(chosen) < 2:
         return Check("micro-batches", True, "one example cannot be cut")
-    cut = len(whole) // 3 or 1
-    parts = [_slice(whole, 0, cut), _slice(whole, cut, len(whole))]
-    one = _gradient(ready, learning, [whole], own_statistics=False)
-    two = _gradient(ready, learning, parts, own_statistics=False)
+    cut = len(chosen) // 3 or 1
+
+    def batch(start: int, end: int) -> Batch:
+        made = learning.batches.collate(chosen[start:end], list(range(start, end)), 0)
+        moved: Batch = ready.device.move(made)
+        return moved
+
+    one = _gradient(ready, learning, [batch(0, len(chosen))], own_statistics=False)
+    two = _gradient(ready, learning, [batch(0, cut), batch(cut, len(chosen))], own_statistics=False)
     size = torch.stack([g.norm() for g in one]).norm()
     apart = torch.stack([(a - b).norm() for a, b in zip(one, two, strict=True)]).norm() / size.clamp_min(1e-12)
-    told = f"{cut} + {len(whole) - cut} examples against {len(whole)}: gradients {apart:.1e} apart (relative)"
+    told = f"{cut} + {len(chosen) - cut} examples against {len(chosen)}: gradients {apart:.1e} apart (relative)"
     ready.recipe.method.training_mode(learning.model)
     if any(module.training for module in _batch_norms(learning.model)):
         told += "; BatchNorm learns here and takes its statistics from each micro-batch by itself"
@@ -164,11 +172,6 @@ def _micro_batches(ready: Ready, learning: Learning, whole: Batch) -> Check:
 
 def _batch_norms(model: torch.nn.Module) -> list[torch.nn.Module]:
     return [module for module in model.modules() if getattr(module, "running_mean", None) is not None]
-
-
-def _slice(batch: Batch, start: int, end: int) -> Batch:
-    inputs = {name: tensor[start:end] for name, tensor in batch.inputs.items()}
-    return Batch(inputs, None if batch.labels is None else batch.labels[start:end], batch.positions[start:end])
 
 
 def _moves(ready: Ready, learning: Learning, whole: Batch, kept: Mapping[str, Tensor]) -> Check:

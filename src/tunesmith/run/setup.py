@@ -16,14 +16,18 @@ from torch import Tensor, nn
 from tunesmith.data.batches import TrainBatches
 from tunesmith.data.load_for import load_for
 from tunesmith.data.prefetch import Prefetched
-from tunesmith.errors import DataError
+from tunesmith.errors import DataError, Fault, RecipeError
 from tunesmith.evaluate.evaluate import Part
 from tunesmith.evaluate.parts import encoded_part
+from tunesmith.evaluate.sifted import sifted
+from tunesmith.models.attention import cannot_pack
 from tunesmith.models.kept_labels import kept_labels
+from tunesmith.models.shared_cast import share_casts
 from tunesmith.recipe import defaults
 from tunesmith.recipe.forgetting import OldTask
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run.earlier import model_of
+from tunesmith.run.referred import refer
 from tunesmith.tasks.base import Task
 from tunesmith.train import randomness
 from tunesmith.train.activations import checkpoint_blocks
@@ -82,18 +86,24 @@ def set_up(recipe: Recipe, work: Path) -> Iterator[str | Ready]:
         model_of(given.name), revision=given.revision, weights=given.weights, pretrained=given.pretrained
     )
     if given.keep_labels:
+        if task.kind == "chats" or task.kind == "preferences":  # one by one, so that types know what is left
+            raise RecipeError([Fault("model.keep_labels", f"{task.name} has no classes whose rows could be kept.")])
         dataset = replace(dataset, labels=kept_labels(source, dataset.labels, kind=task.kind))
     pretrained = task.load(source, dataset.labels, multi_label=dataset.multi_label, seed=recipe.train.seed)
     facts, lengths = _facts(task, pretrained, dataset)
     recipe, origins = defaults.resolve(recipe, facts)
     task = recipe.task
     device.place(pretrained.model)
-    yield "turning texts into tokens" if task.kind == "texts" else "reading and resizing the pictures"
+    yield "turning texts into tokens" if task.in_tokens else "reading and resizing the pictures"
+    dataset = sifted(task, dataset, pretrained)
     names = ("train", "validation", "test")
     whole = {name: getattr(dataset, name) for name in names}
     parts = {
         name: encoded_part(task, whole[name], dataset.labels, pretrained.processor, place / name) for name in names
     }
+    if task.refers:
+        yield "asking the untouched model what training is measured against"
+        refer(task, pretrained, parts, device=device, kept=place / "referred.npz")
     limit = facts.model_max_length
     room = None if limit is None else limit - recipe.method.added_tokens()
     yield Ready(recipe, origins, dataset, parts, pretrained, device, lengths, room)
@@ -114,6 +124,7 @@ def start_learning(ready: Ready) -> Learning:
     model = recipe.method.prepare(ready.pretrained)
     ready.device.place(model)
     randomness.use_counter_dropout(model)
+    share_casts(ready.pretrained.model, ready.pretrained.anatomy.blocks)
     if train.checkpoint_activations is True:
         checkpoint_blocks(ready.pretrained.model, ready.pretrained.anatomy)
     learned = recipe.method.learned(model)
@@ -130,7 +141,8 @@ def start_learning(ready: Ready) -> Learning:
         evaluate_every=int(_number(train.evaluate_every)),
         main_score=recipe.task.main_score(multi_label=ready.dataset.multi_label),
     )
-    return Learning(model, learned, make_optimizer(learned, anatomy, rates), batches, plan)
+    optimizer = make_optimizer(learned, anatomy, rates, recipe.method.rate_factor)
+    return Learning(model, learned, optimizer, batches, plan)
 
 
 def make_batches(ready: Ready, part: Part) -> tuple[TrainBatches | Prefetched, int]:
@@ -144,6 +156,7 @@ def make_batches(ready: Ready, part: Part) -> tuple[TrainBatches | Prefetched, i
         seed=train.seed,
         rank=ready.device.rank,
         processes=ready.device.processes,
+        group_by_length=not ready.recipe.task.packs,
     )
     steps = train.steps or max(1, math.ceil(_number(train.epochs) * batches.steps_per_epoch))
     workers = int(_number(train.workers))
@@ -159,7 +172,7 @@ class _Collate:
     def __call__(self, indices: Sequence[int], positions: Sequence[int], epoch: int) -> Batch:
         encoded, targets = self.part.encoded, self.part.targets
         draws, partners = None, None
-        if self.task.kind != "texts":
+        if not self.task.in_tokens:
             draws = [randomness.counter_seed(self.seed, "augment", epoch, i) for i in indices]
         if self.task.partners and draws is not None:
             chosen = [[randomness.counter_seed(draw, "partner", n) % len(encoded) for n in range(self.task.partners)]
@@ -214,6 +227,7 @@ def _facts(task: Task, pretrained: Pretrained, dataset: Dataset) -> tuple[defaul
         threads=torch.get_num_threads(),
         accelerator=torch.accelerator.is_available(),
         cores=os.cpu_count() or 1,
+        packs=cannot_pack(pretrained.model) if task.in_tokens else "",
     )
     return facts, lengths
 

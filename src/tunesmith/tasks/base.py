@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from tunesmith.plugin import Plugin, Registry
@@ -18,8 +18,9 @@ Encoded = Mapping[str, Any]
 """One example as the processor sees it: `input_ids`, perhaps `token_type_ids`, each over its tokens; or `picture`,
 uint8 [height, width, 3]."""
 
-Kind = Literal["texts", "images", "boxes"]
-"""What data holds: texts with labels, pictures with labels, or pictures with boxes."""
+Kind = Literal["texts", "images", "boxes", "chats", "preferences"]
+"""What data holds: texts with labels, pictures with labels, pictures with boxes, conversations and texts to go on with,
+or answers of which one is preferred."""
 
 
 class Task(Plugin):
@@ -30,6 +31,8 @@ class Task(Plugin):
     input_columns: ClassVar[tuple[str, ...]] = ()
     """Inputs that the data must (first) and may (others) bring, by the names used in `Example.inputs`."""
 
+    learns_classes: ClassVar[bool] = True
+    """Whether its data bring classes, so that the model gets a head with an output a class."""
     calibrated: ClassVar[bool] = True
     """Whether raw scores are logits of classes, which get a temperature (several labels: thresholds) on validation."""
     delivers_whole: ClassVar[bool] = False
@@ -38,8 +41,36 @@ class Task(Plugin):
     """Examples an update by default: for small data (below 5,000 training examples), and for larger."""
     head_learning_rate: ClassVar[float | None] = None
     """Peak rate of what is newly drawn, where the task's head is too large for the method's own."""
+    rate_share: ClassVar[float] = 1.0
+    """Of a method's rate for language models, the share that suits this task."""
     seen: ClassVar[int] = 3_500
     """Examples that a run sees by default, over all passes."""
+    longest: ClassVar[int] = 128
+    """Tokens of a text that are kept by default, at most."""
+    micro_tokens: ClassVar[int] = 16_384
+    """Tokens of a forward pass by default, at most."""
+    sifts: ClassVar[bool] = False
+    """Whether `sift` has something to do."""
+
+    @property
+    def in_tokens(self) -> bool:
+        """Whether its examples are encoded as token ids, rather than as pictures."""
+        return self.kind not in ("images", "boxes")
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a causal language model learns to go on with texts."""
+        return self.kind in ("chats", "preferences")
+
+    @property
+    def packs(self) -> bool:
+        """Whether batches that train hold several examples in a row; then batches of like lengths are needless."""
+        return False
+
+    @property
+    def refers(self) -> bool:
+        """Whether `refer` has something to do."""
+        return False
 
     @property
     def fixed(self) -> bool:
@@ -68,6 +99,20 @@ class Task(Plugin):
         """Options that are `auto` and follow from the number of training examples, and from whether the method leaves
         all but the head as it is: value and origin of each."""
         return {}
+
+    def sift(self, examples: Sequence[Example], pretrained: Pretrained) -> list[tuple[int, ...] | str]:
+        """What becomes of each example once the model and its longest input are known: the numbers of the windows into
+        which it is split (`(0,)`: as it is), or the reason why nothing of it can be learned."""
+        return [(0,)] * len(examples)
+
+    def refer(self, pretrained: Pretrained, parts: Mapping[str, Any], *, device: Any) -> None:
+        """Fill in targets that are answers of the untouched model, in place; `parts` as in `evaluate.Part`, `device` as
+        in `train/device.py`. Called once, before anything learns. Default: there are none."""
+
+    def examine(self, part: Any, processor: Any) -> list[tuple[str, bool, str]]:
+        """What else is tried before training, on the encoded training examples: name, whether it holds, what was seen.
+        Default: nothing."""
+        return []
 
     def start(self, pretrained: Pretrained, part: Any) -> dict[str, tuple[Any, str]]:
         """Settle what only the data can, and give new weights a better start than chance, in place. `part`: the encoded
@@ -111,6 +156,11 @@ class Task(Plugin):
         example `self.partners` others with their labels.
         """
         raise NotImplementedError
+
+    def foresee(self, model: nn.Module, batches: Sequence[Batch], *, device: Any) -> Sequence[Batch]:
+        """The batches into which a step is cut, with what each must know of all of them before anything is
+        differentiated; `device` as in `train/device.py`. Default: as they are."""
+        return batches
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
         """Sum of the examples' losses and their count (or sum of class weights)."""
@@ -159,6 +209,10 @@ class Task(Plugin):
     ) -> Iterator[dict[str, Any]]:
         """What is kept of each scored example: its inputs, the truth, the answer, file and line; JSON can hold it."""
         raise NotImplementedError
+
+    def rated(self, logits: np.ndarray, targets: np.ndarray) -> Iterable[dict[str, Any]]:
+        """What else is kept of each scored example that its targets tell. Default: nothing."""
+        return [{}] * len(logits)
 
     def details(self, logits: np.ndarray, targets: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
         """What else a report shows of the fine-tuned model's answers, as JSON can hold it. Default: nothing."""

@@ -2,8 +2,8 @@
 
 Every run of a study is scored on the same resamples, so the spread of a difference between two of them is that on the
 same examples, whatever the score is: what makes an example hard for both cancels out (the paired bootstrap, Efron and
-Tibshirani 1993, chapter 8). Accuracy, micro F1 and AP can be resampled from `predictions/test_after.jsonl`; of any
-other score only the interval that the run itself took is known.
+Tibshirani 1993, chapter 8). Accuracy, micro F1, AP and a loss can be resampled from
+`predictions/test_after.jsonl`; of any other score only the interval that the run itself took is known.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ AP_RESAMPLES = 200
 DRAWS = 20_000_000
 """Most numbers that are drawn for a study: with very many test examples there are fewer resamples, at least 200."""
 _SAME = 1e-6
-_SAME_AP = 5e-3  # boxes are written with two decimals
+_SAME_OF = {"ap": 5e-3, "loss": 1e-5}  # boxes are written with two decimals, losses summed in single precision
 
 Score = Callable[[np.ndarray], np.ndarray]
 """How often each example counts [resamples, examples] -> the score [resamples]."""
@@ -92,7 +92,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Any], list[dict[str, 
     if score is not None:
         # Taken anew from what is written, it must be what the run said: else these are not the answers to judge by.
         again = float(score(np.ones((1, len(rows)), np.int64))[0])
-        room = _SAME_AP if _main(scores) == "ap" else _SAME
+        room = _SAME_OF.get(_main(scores), _SAME)
         score = score if abs(again - float(scores["after"][_main(scores)])) <= room else None
     return scores, manifest, rows, score
 
@@ -114,6 +114,11 @@ def _score(name: str, rows: Sequence[Mapping[str, Any]], labels: Sequence[str]) 
             sides = [(set(row["label"]), set(row["predicted"])) for row in rows]
             counts = np.array([[len(a & b), len(a) + len(b)] for a, b in sides], np.float64)
             return lambda times: _f1(times @ counts)
+        if name == "loss" and rows:
+            # A language model's loss is a mean over tokens, that of preferences one over examples.
+            tokens = np.array([row.get("tokens", 1) for row in rows], np.float64)
+            losses = np.array([row["loss"] for row in rows], np.float64) * tokens
+            return lambda times: (times @ losses) / (times @ tokens)
         if name == "ap" and rows:
             matches = Matches(_boxes(rows, "predicted", labels), _boxes(rows, "boxes", labels), labels)
             return lambda times: np.array([matches.ap(each) for each in times])
@@ -147,6 +152,7 @@ def _key(rows: Sequence[Mapping[str, Any]]) -> str:
     """Which examples these are; empty where none are written down."""
     if not rows:
         return ""
-    answer = ("predicted", "probabilities", "thumbnail")
+    answer = ("predicted", "probabilities", "thumbnail", "loss", "right", "chosen_logp", "rejected_logp",
+              "chosen_reward", "rejected_reward")  # fmt: skip
     kept = [{key: value for key, value in row.items() if key not in answer} for row in rows]
     return hashlib.sha256(json.dumps(kept, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

@@ -92,11 +92,14 @@ def _rate(recipe: Recipe, resolved: Recipe, name: str, only: str | None) -> Dime
 
 
 def _own_rate(recipe: Recipe, method: type[Method]) -> float:
-    pictures = recipe.task.kind != "texts"
-    if method.only_head and recipe.task.head_learning_rate is not None:
-        return recipe.task.head_learning_rate
-    vision = method.vision_learning_rate
-    return vision if pictures and vision is not None else method.learning_rate
+    task, own = recipe.task, method.learning_rate
+    if method.only_head and task.head_learning_rate is not None:
+        return task.head_learning_rate
+    if not task.in_tokens and method.vision_learning_rate is not None:
+        own = method.vision_learning_rate
+    if task.goes_on and method.language_learning_rate is not None:
+        own = method.language_learning_rate
+    return own * task.rate_share
 
 
 def _length_of_training(recipe: Recipe, resolved: Recipe) -> Iterator[Dimension]:

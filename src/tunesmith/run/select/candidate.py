@@ -71,10 +71,9 @@ def _cut(
     if task.kind != "texts":
         return task, None, np.ones(len(examples), dtype=np.int64)
     from tunesmith.models.tokenizer_fit import tokenizer_fit
-    from tunesmith.recipe.defaults import LONGEST
 
     lengths = task.lengths(examples, pretrained)
-    limit = min(LONGEST, task.longest_input(pretrained) or LONGEST)
+    limit = min(task.longest, task.longest_input(pretrained) or task.longest)
     asked = getattr(task, "max_length", "auto")
     most = asked if isinstance(asked, int) else max(8, min(limit, 8 * -(-int(np.percentile(lengths, 99)) // 8)))
     texts = [str(value) for example in examples for value in example.inputs.values()]

@@ -67,7 +67,12 @@ def select(
             f"{odd[0]}: a selection reads data. and task. settings only, such as data.columns.text=review."
         )
     recipe = Recipe.read(None, f"task={task}", "model=none", f"data.path={data}", *settings)
-    if limits.language and recipe.task.kind != "texts":
+    if not recipe.task.learns_classes:
+        raise RecipeError(
+            f"select ranks models by how well their features tell classes apart, and {task} has none. Compare the "
+            "models at hand by short runs instead: tunesmith compare, or fit with --max-time."
+        )
+    if limits.language and not recipe.task.in_tokens:
         raise RecipeError(f"--language {limits.language} says nothing about models of pictures. Leave it out.")
     with ExitStack() as stack:
         work = (
