@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tunesmith.cli_answers import AsJson, RunFolder, Settings, evaluate, predict
+from tunesmith.cli_chat import chat
 from tunesmith.cli_compare import compare
 from tunesmith.cli_forecast import MaxMemory, MaxTime, into_limits, lr_find
 from tunesmith.cli_lists import methods, schema, tasks
@@ -156,7 +157,7 @@ def report(run: RunFolder) -> None:
     typer.echo(write_report(run))
 
 
-for command in (evaluate, predict, retained, compare, select, lr_find, search, methods, tasks, schema):
+for command in (evaluate, predict, chat, retained, compare, select, lr_find, search, methods, tasks, schema):
     app.command(command.__name__.replace("_", "-"))(command)
 
 

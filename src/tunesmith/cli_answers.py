@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from tunesmith.deploy.predictor import Writing
 
 Settings = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE ...]", help="settings such as data.columns.text=review")
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder that `tunesmith fit` wrote")]
+MostTokens = Annotated[int | None, typer.Option("--most-tokens", min=1, help="of an answer in words; else 256")]
+Temperature = Annotated[
+    float | None, typer.Option("--temperature", min=0, help="0: the likeliest words; above, they are drawn")
+]
+TopP = Annotated[float | None, typer.Option("--top-p", min=0, max=1, help="drawn from the likeliest with this share")]
+Seed = Annotated[int | None, typer.Option("--seed", help="of what is drawn; the same seed gives the same answers")]
 AsJson = Annotated[bool, typer.Option("--json", help="machine-readable: JSON and nothing else on standard output")]
 
 
@@ -49,6 +58,10 @@ def predict(
     drawn: Annotated[
         Path | None, typer.Option("--drawn", help="a folder for the pictures with the boxes that were found")
     ] = None,
+    most_tokens: MostTokens = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    seed: Seed = None,
 ) -> None:
     """Answer texts or pictures with a finished run's model: given here, in a file, or on standard input."""
     from tunesmith.cli_data import sink_for, to_answer, work_folder
@@ -59,9 +72,20 @@ def predict(
     predictor = Predictor(run)
     form = _json_line if as_json or output is not None else answer_line
     with work_folder() as work, sink_for(output) as sink:
-        asked = to_answer(run, predictor.task.kind, words or [], file, settings or [], work)
-        for answer in answers(predictor, asked, drawn):
+        asked = to_answer(predictor, words or [], file, settings or [], work)
+        for answer in answers(predictor, asked, drawn, writing_of(most_tokens, temperature, top_p, seed)):
             sink.write(form(answer) + "\n")
+
+
+def writing_of(
+    most_tokens: int | None, temperature: float | None, top_p: float | None, seed: int | None
+) -> Writing | None:
+    """How words are to be written, by the options given; None where none is."""
+    from tunesmith.deploy.predictor import Writing
+
+    named = {"most_tokens": most_tokens, "temperature": temperature, "top_p": top_p, "seed": seed}
+    given: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
+    return Writing(**given) if given else None
 
 
 def _json_line(answer: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from unicodedata import category
 
 from rich.console import Console
 from rich.markup import escape
@@ -83,7 +84,12 @@ def evaluation_lines(found: Evaluation) -> list[str]:
 
 
 def answer_line(answer: Mapping[str, Any]) -> str:
-    """One answer for a person: the label, how sure, and the text or picture; of boxes how many of each class."""
+    """One answer for a person: the label, how sure, and the text or picture; of boxes how many of each class; of a
+    language model its words and the question, each on one line."""
+    if "answer" in answer:
+        asked = answer.get("text") or (answer.get("messages") or [{}])[-1].get("content") or ""
+        said = f"({answer['fault']})" if answer["answer"] is None else answer["answer"]
+        return harmless(f"{' '.join(said.split())}\t{' '.join(str(asked).split())}")
     if "probabilities" not in answer:
         from tunesmith.pictures.draw import LEAST_SCORE
 
@@ -95,6 +101,11 @@ def answer_line(answer: Mapping[str, Any]) -> str:
     sure = ", ".join(f"{name} {answer['probabilities'][name]:.1%}" for name in names) or "none"
     text = " | ".join(str(answer[key]) for key in ("text", "text_pair", "image") if answer.get(key) is not None)
     return f"{sure}\t{' '.join(text.split())}"
+
+
+def harmless(words: str) -> str:
+    """What a model wrote, without characters that command a terminal; line breaks and tabs stay."""
+    return "".join(c for c in words if category(c) != "Cc" or c in "\n\t")
 
 
 def show_plugins(registry: Registry[Any], name: str | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -9,11 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from tunesmith.chats import Chat
 from tunesmith.data.load import read_unlabelled
 from tunesmith.data.load_boxes import read_boxes
+from tunesmith.data.load_chats import read_chats
 from tunesmith.data.options import DataOptions
-from tunesmith.deploy.predictor import Predictor
-from tunesmith.errors import DiskError, RecipeError
+from tunesmith.deploy.predictor import Predictor, Writing
+from tunesmith.errors import DataError, DiskError, RecipeError
+from tunesmith.models.chat_tokens import encode_prompt
 from tunesmith.pictures.decode import read_picture
 from tunesmith.pictures.draw import LEAST_SCORE, drawn
 from tunesmith.recipe.recipe import Recipe
@@ -21,8 +25,8 @@ from tunesmith.run.folder import open_run
 from tunesmith.tasks.base import Task
 from tunesmith.types import Example, Examples
 
-CHUNK, PICTURES = 2048, 64
-"""Texts, and decoded pictures, held in memory at once."""
+CHUNK, PICTURES, CHATS = 2048, 64, 256
+"""Texts, decoded pictures, and chats, held in memory at once."""
 
 
 def read_labelled(run: Path, data: str, work: Path, settings: Sequence[str] = ()) -> Examples:
@@ -31,12 +35,17 @@ def read_labelled(run: Path, data: str, work: Path, settings: Sequence[str] = ()
     task, options = _as_in(run, data, settings)
     if task.kind == "boxes":
         return read_boxes(data, options, work)
+    if task.goes_on:
+        return read_chats(data, options, work, task.kind, needs_answer=True)
     return read_unlabelled(data, options, work, task.input_columns, kind=task.kind)
 
 
 def read_new(run: Path, data: str, work: Path, settings: Sequence[str] = ()) -> Examples:
-    """As `read_labelled`, for data whose truth is not known: pictures alone are enough for a detector."""
+    """As `read_labelled`, for data whose truth is not known: pictures alone are enough for a detector, questions for a
+    language model."""
     task, options = _as_in(run, data, settings)
+    if task.goes_on:
+        return read_chats(data, options, work, "chats")
     if task.kind == "texts":
         return read_unlabelled(data, options, work, task.input_columns, kind=task.kind)
     if task.kind == "boxes":
@@ -51,17 +60,23 @@ def _as_in(run: Path, data: str, settings: Sequence[str]) -> tuple[Task, DataOpt
 
 
 def answers(
-    predictor: Predictor, examples: Iterable[Example], drawings: Path | None = None
+    predictor: Predictor, examples: Iterable[Example], drawings: Path | None = None, writing: Writing | None = None
 ) -> Iterator[dict[str, Any]]:
     """Each example's inputs, its label if it has one, and the answer: the predicted label and the calibrated
-    probability of each class, or the boxes that were found.
+    probability of each class, the boxes that were found, or the words that a language model writes.
 
-    drawings: a folder in which each picture is written with its boxes. RecipeError where the task finds none.
+    drawings: a folder in which each picture is written with its boxes. writing: how words are written. RecipeError
+    where the task has no use for one of them.
     """
     task, labels = predictor.task, predictor.labels
     if drawings is not None and task.kind != "boxes":
         raise RecipeError("--drawn is for runs that find boxes in pictures; this one does not.")
+    if writing is not None and not task.goes_on:
+        raise RecipeError("--most-tokens, --temperature, --top-p and --seed are for runs that answer in words.")
     for chunk in chunks(examples, predictor):
+        if task.goes_on:
+            yield from _written(predictor, chunk, writing)
+            continue
         logits = predictor.logits(chunk)
         if task.kind == "boxes":
             for record in task.records(chunk, logits, labels, None, multi_label=False):
@@ -76,10 +91,32 @@ def answers(
 
 def chunks(examples: Iterable[Example], predictor: Predictor) -> Iterator[list[Example]]:
     """Lists of examples in order, as many as may be held in memory at once."""
-    size = CHUNK if predictor.task.kind == "texts" else PICTURES
+    size = CHATS if predictor.task.goes_on else CHUNK if predictor.task.in_tokens else PICTURES
     source = iter(examples)
     while chunk := list(islice(source, size)):
         yield chunk
+
+
+def _written(predictor: Predictor, chunk: list[Example], writing: Writing | None) -> Iterator[dict[str, Any]]:
+    """Each chat (or text to go on with), the answer, whether it ended by itself, the wanted one where it is known.
+    Where the model's template refuses a chat, the fault stands in place of an answer."""
+    chats = [Chat.from_json(str(example.inputs["chat"])) for example in chunk]
+    faults: dict[int, str] = {}
+    for place, chat in enumerate(chats):
+        try:
+            encode_prompt(predictor.processor, chat)
+        except DataError as fault:
+            faults[place] = str(fault)
+    said = iter(predictor.write([chat for place, chat in enumerate(chats) if place not in faults], writing))
+    for place, (example, chat) in enumerate(zip(chunk, chats, strict=True)):
+        record = {**json.loads(chat.prompt().to_json()), "file": example.file, "line": example.line}
+        if place in faults:
+            yield {**record, "answer": None, "fault": faults[place]}
+            continue
+        answer = next(said)
+        wanted = {"wanted": chat.answer()} if chat.answer() else {}
+        unread = {"unread_tokens": answer.unread} if answer.unread else {}
+        yield {**record, "answer": answer.text, "ended": answer.ended, **wanted, **unread}
 
 
 def _draw(record: dict[str, Any], labels: Sequence[str], folder: Path) -> str:

@@ -42,11 +42,13 @@ def evaluate_run(run: Path, data: str, work: Path, settings: Sequence[str] = ())
     task, labels = predictor.task, predictor.labels
     logits, targets, left_out = [], [], 0
     for chunk in chunks(read_labelled(run, data, work, settings), predictor):
-        labelled = [_as_trained(example, predictor) for example in chunk if _has_truth(example)]
+        labelled = [_as_trained(example, predictor) for example in chunk if _has_truth(example, predictor)]
         left_out += len(chunk) - len(labelled)
         if labelled:
             logits.append(predictor.logits(labelled))
             targets.append(task.targets(labelled, labels))
+            if task.refers:
+                predictor.refer(labelled, targets[-1])
     if not logits:
         raise DataError(f"{data}: no row has a label to score against; name its column with data.columns.label=NAME")
     scores_of, truth = np.concatenate(logits), task.joined(targets)
@@ -56,12 +58,20 @@ def evaluate_run(run: Path, data: str, work: Path, settings: Sequence[str] = ())
     return Evaluation(data, main, scores, (span.low, span.high), len(truth), left_out)
 
 
-def _has_truth(example: Example) -> bool:
+def _has_truth(example: Example, predictor: Predictor) -> bool:
+    if predictor.task.goes_on:
+        try:
+            predictor.task.encode([example], predictor.processor)
+        except DataError:  # an answer without words, or a conversation that the model's template refuses
+            return False
+        return True
     return example.label is not None or "boxes" in example.inputs
 
 
 def _as_trained(example: Example, predictor: Predictor) -> Example:
     """The example with its label in the run's form; DataError when it is none of the run's classes."""
+    if predictor.task.goes_on:
+        return example
     if "boxes" in example.inputs:
         given: tuple[str, ...] = tuple(box[4] for box in json.loads(example.inputs["boxes"]))
     else:

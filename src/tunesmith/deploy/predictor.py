@@ -1,22 +1,30 @@
-"""A finished run's model, loaded as any plain transformers and peft program would load it, and its answers."""
+"""A finished run's model, loaded as any plain transformers and peft program would load it, and its answers: classes and
+boxes with scores, or words that it writes."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tunesmith.evaluate.evaluate import logits_of
+from tunesmith.chats import Chat
+from tunesmith.errors import RecipeError
+from tunesmith.evaluate.evaluate import Part, logits_of
+from tunesmith.evaluate.generation import Answer, Sampling, answer, stream
 from tunesmith.metrics import classification
+from tunesmith.models.chat_tokens import encode_prompt, end_ids
 from tunesmith.pictures.form import patches
 from tunesmith.recipe.recipe import Recipe
+from tunesmith.run.earlier import model_of
 from tunesmith.run.folder import open_run
 from tunesmith.tasks.base import Encoded
 from tunesmith.train.device import Device
-from tunesmith.types import Example, Prediction
+from tunesmith.types import Example, Prediction, Pretrained
 
 
 def _work(row: Encoded) -> int:
@@ -39,13 +47,24 @@ class _InMemory:
         return self.rows[index]
 
 
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """How words are written: tokens at which an answer is cut off, and how each next one is chosen (`Sampling`)."""
+
+    most_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+
 class Predictor:
     """Answers of a run's delivered model, in float32. RunError when the run has not finished."""
 
     def __init__(self, folder: str | Path) -> None:
         run = open_run(folder)
         self.folder = run.folder
-        self.task = Recipe.make(run.recipe).task
+        self.recipe = Recipe.make(run.recipe)
+        self.task = self.recipe.task
         facts = json.loads((run.folder / "best" / "tunesmith.json").read_text(encoding="utf-8"))
         self.labels: tuple[str, ...] = tuple(facts["labels"])
         self.multi_label: bool = facts["multi_label"]
@@ -60,15 +79,101 @@ class Predictor:
         encoded = _InMemory(self.task.encode(examples, self.processor)) if examples else _InMemory([])
         return logits_of(self.model, encoded, task=self.task, processor=self.processor, device=self.device)
 
+    def refer(self, examples: Sequence[Example], targets: np.ndarray) -> None:
+        """Fill in targets that are answers of the model that the run started from (`Task.refer`), in place."""
+        part = Part(_InMemory(self.task.encode(examples, self.processor)), targets, self.labels)
+        self.task.refer(self._untouched, {"test": part}, device=self.device)
+
+    @cached_property
+    def _untouched(self) -> Pretrained:
+        given, seed = self.recipe.model, self.recipe.train.seed
+        source = self.task.find_model(
+            model_of(given.name), revision=given.revision, weights=given.weights, pretrained=given.pretrained
+        )
+        found = self.task.load(source, self.labels, multi_label=self.multi_label, seed=seed)
+        self.device.place(found.model)
+        return found
+
     def predict(self, examples: Sequence[Example]) -> list[Prediction]:
-        """The answer to each example."""
+        """The answer to each example; of a language model its words, as the label."""
+        if self.task.goes_on:
+            chats = [Chat.from_json(str(example.inputs["chat"])) for example in examples]
+            return [Prediction(np.zeros(0, np.float32), each.text) for each in self.write(chats)]
         return self.task.predictions(self.logits(examples), self.labels, self.thresholds) if examples else []
 
     def predict_texts(self, texts: Sequence[str | tuple[str, str]]) -> list[Prediction]:
-        """The answer to each text, or pair of texts."""
-        names = ("text", "text_pair")
-        pairs = [(text,) if isinstance(text, str) else text for text in texts]
-        return self.predict([Example(dict(zip(names, pair, strict=False))) for pair in pairs])
+        """The answer to each text, or pair of texts; a language model is asked it, as one turn of a conversation."""
+        return self.predict([self.asked(text) for text in texts])
+
+    def asked(self, text: str | tuple[str, str], *, file: str = "", line: int = 0) -> Example:
+        """A text (or pair of texts) as an example of the run's task."""
+        if self.task.goes_on:
+            if not isinstance(text, str):
+                raise RecipeError("a language model is asked one text at a time, not a pair of texts.")
+            return Example({"chat": self.chat_of(text).to_json()}, file=file, line=line)
+        pair = (text,) if isinstance(text, str) else text
+        return Example(dict(zip(("text", "text_pair"), pair, strict=False)), file=file, line=line)
+
+    def chat_of(self, text: str) -> Chat:
+        """A question to a language model as a chat, or what it shall go on with. RecipeError as in `write`."""
+        self._must_speak()
+        return Chat(text=text) if self.learned_texts else Chat(({"role": "user", "content": text},))
+
+    @cached_property
+    def learned_texts(self) -> bool:
+        """Whether a language model learned plain texts, which it goes on with, and not conversations."""
+        kept = self.folder / "predictions" / "test_after.jsonl"
+        if not kept.is_file():
+            return False
+        with kept.open(encoding="utf-8") as file:
+            first = json.loads(file.readline() or "{}")
+        return "chat" in first and Chat.from_json(first["chat"]).text is not None
+
+    def write(self, chats: Sequence[Chat], writing: Writing | None = None) -> list[Answer]:
+        """The words with which a language model answers each chat, or goes on with a text; white space around them is
+        dropped. RecipeError for a run of another kind, DataError where the model's template refuses a chat."""
+        self._must_speak()
+        writing = writing or Writing()
+        found = answer(
+            self.model,
+            self.processor,
+            [encode_prompt(self.processor, chat) for chat in chats],
+            most_tokens=writing.most_tokens,
+            stop=self._ends,
+            sampling=Sampling(writing.temperature, writing.top_p, writing.seed),
+            device=self.device,
+        )
+        return [Answer(each.text.strip(), each.tokens, each.ended, each.unread) for each in found]
+
+    def stream(self, chat: Chat, writing: Writing | None = None) -> Iterator[str]:
+        """The answer to one chat, piece by piece as it is written. RecipeError and DataError as in `write`."""
+        self._must_speak()
+        prompt = encode_prompt(self.processor, chat)
+        return stream(
+            self.model, self.processor, prompt, stop=self._ends, device=self.device, **asdict(writing or Writing())
+        )
+
+    @property
+    def longest_input(self) -> int | None:
+        """The most tokens that a language model reads and writes together; None where it names no limit."""
+        return getattr(self.model.config, "max_position_embeddings", None)
+
+    @cached_property
+    def _ends(self) -> tuple[int, ...]:
+        model: Any = self.model
+        return end_ids(self.processor, model.config, getattr(model, "generation_config", None))
+
+    def speaking(self) -> Predictor:
+        """Itself, where it answers in words; RecipeError as in `write`."""
+        self._must_speak()
+        return self
+
+    def _must_speak(self) -> None:
+        if not self.task.goes_on:
+            raise RecipeError(
+                f"{self.folder} is a run of {type(self.task).name}, which does not answer in words. "
+                f"Ask it with: tunesmith predict {self.folder}"
+            )
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Calibrated probabilities [examples, classes]: logits divided by the stored temperature."""

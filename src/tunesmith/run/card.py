@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from tunesmith.errors import DiskError, RunError
-from tunesmith.run import card_code
+from tunesmith.run import card_code, card_language
 from tunesmith.run.report_parts import words
 from tunesmith.run.report_parts.facts import Facts, read_facts
 
@@ -33,6 +33,10 @@ METRICS = {
     "auroc": "roc_auc",
     "ap": "mean_average_precision",
     "ap50": "mean_average_precision",
+    "perplexity": "perplexity",
+    "token_accuracy": "accuracy",
+    "rouge_l": "rouge",
+    "exact_match": "exact_match",
 }
 """Our names of scores and the hub's."""
 
@@ -74,7 +78,7 @@ def front_matter(facts: Facts) -> str:
     language = _language(facts)
     if language:
         head["language"] = [language]
-    kind = (facts.task or "text_classification").replace("_", "-")
+    kind = "text-generation" if facts.speaks else (facts.task or "text_classification").replace("_", "-")
     head["pipeline_tag"] = kind
     library = "peft" if card_code.adapter(facts) else card_code.library(facts)
     if library in HUB_LIBRARIES:
@@ -127,6 +131,8 @@ def _what(facts: Facts) -> str:
         learned = f" It learned {of} in {words.seconds(cost.get('seconds'))}."
     base = _code_span(facts.model_name or "a pretrained model")
     how = f" by `{_code_span(method)}`" if method else ""
+    if facts.speaks:
+        return f"`{base}` fine-tuned{how} to {card_language.does(facts)}.{learned}"
     if facts.task == "object_detection":
         return f"`{base}` fine-tuned{how} to find objects of {len(facts.labels)} classes in pictures.{learned}"
     return f"`{base}` fine-tuned{how} to classify {facts.noun}s into {len(facts.labels)} classes.{learned}"
@@ -148,6 +154,8 @@ def _scores(facts: Facts) -> str:
 
 
 def _meant(facts: Facts) -> str:
+    if facts.speaks:
+        return card_language.meant(facts)
     kind = "any number of these labels" if facts.manifest.get("multi_label") else "exactly one of these labels"
     labels = ", ".join(f"`{_code_span(label)}`" for label in facts.labels)
     things, applies = f"{facts.noun.capitalize()}s", f"to each of which {kind} applies"
@@ -193,6 +201,7 @@ def _limits(facts: Facts) -> str:
             f" Divide the logits by {temperature:.3g} for better ones; the answers stay the same." if tempered else ""
         )
         found.append(f"Its stated probabilities are off by {words.score(after['ece'])} on average.{advice}")
+    found += card_language.limits(facts)
     return "\n".join(f"- {line}" for line in found) if found else "None were measured."
 
 

@@ -13,17 +13,20 @@ from typing import Any
 
 from tunesmith.models.vision_cards import card_of
 from tunesmith.models.vision_source import DRAWN
+from tunesmith.run import card_language
 from tunesmith.run.report_parts.facts import Facts
 
 PICTURE = "a_picture.jpg"
-HERE = 'folder = "."  # where this file lies'
+HERE = card_language.HERE
 CONFIG = 'config = json.load(open(f"{folder}/config.json"))'
-ADAPTED = "model = PeftModel.from_pretrained(model, folder).eval()"
+ADAPTED = card_language.ADAPTED
 
 
 def code(facts: Facts) -> str:
     """The lines, fenced as Python."""
-    if facts.task == "object_detection":
+    if facts.speaks:
+        lines = card_language.lines(facts, adapter(facts))
+    elif facts.task == "object_detection":
         lines = _detector(facts)
     elif facts.task == "image_classification" and library(facts) != "transformers":
         lines = _network(facts, library(facts))

@@ -22,12 +22,15 @@ from tunesmith.run.report_parts import (
     origins,
     pages,
     pictures,
+    side_by_side,
     training,
     words,
 )
 from tunesmith.run.report_parts.facts import Facts, name_of, read_facts
 
-BARS = ("accuracy", "micro_f1", "macro_f1", "subset_accuracy", "mcc", "auroc", "ap", "ap50", "ap75")
+BARS = ("accuracy", "micro_f1", "macro_f1", "subset_accuracy", "mcc", "auroc", "ap", "ap50", "ap75", "token_accuracy",
+        "rouge_l", "normalised_match", "exact_match", "pattern_match", "number_match",
+        "reward_accuracy", "likelier")  # fmt: skip
 """Scores between 0 and 1 where higher is better: drawn as bars, the main score first."""
 
 
@@ -49,7 +52,8 @@ def write_report(folder: Path) -> Path:
 def render(facts: Facts) -> str:
     """The page as text."""
     here = Path(__file__).parent
-    sheets = ("report.css", *(("report_pictures.css",) if facts.noun == "picture" else ()))
+    of_kind = ("report_pictures.css",) if facts.noun == "picture" else ("report_answers.css",) if facts.speaks else ()
+    sheets = ("report.css", *of_kind)
     style = pages.style_of(*(here / sheet for sheet in sheets))
     return pages.environment(here).get_template("report.html.j2").render(style=style, **context(facts))
 
@@ -71,6 +75,7 @@ def context(facts: Facts) -> dict[str, Any]:
         "classes": answers.classes(facts),
         "mistakes": answers.mistakes(facts) if facts.noun == "text" else pictures.mistakes(facts),
         "samples": pictures.samples(facts),
+        "spoken_answers": side_by_side.side_by_side(facts),
         "detection": detection.detection(facts),
         "calibration": calibration.calibration(facts),
         "forgotten": forgotten.forgotten(facts),

@@ -60,6 +60,8 @@ class Facts:
     """For detection: the test pictures' rows, each with `boxes` (the truth) and `predicted`."""
     detection: Mapping[str, Any] = field(default_factory=dict)
     """For detection: `curves` of precision and recall a class, and how many `errors` of each kind."""
+    generated: Mapping[str, Any] = field(default_factory=dict)
+    """For language models: `rows` of questions with the answers of both models, and how they came about."""
 
     @property
     def task(self) -> str:
@@ -70,6 +72,11 @@ class Facts:
     def noun(self) -> str:
         """What one example is: text or picture."""
         return words.noun(self.task)
+
+    @property
+    def speaks(self) -> bool:
+        """Whether the model answers in words."""
+        return self.task in words.LANGUAGE_TASKS
 
     @property
     def finished(self) -> bool:
@@ -122,8 +129,9 @@ def read_facts(folder: Path) -> Facts:
     kept, reasons = _quarantine(folder / "quarantine.jsonl", unreadable)
     recipe = _recipe(folder / "recipe.yaml", unreadable)
     files = [folder / "predictions" / f"test_{when}.jsonl" for when in ("before", "after")]
-    detects = name_of(recipe.get("task")) == "object_detection"
-    before, after = (None if detects else _answers(file, labels, several, unreadable) for file in files)
+    task = name_of(recipe.get("task"))
+    detects, speaks = task == "object_detection", task in words.LANGUAGE_TASKS
+    before, after = (None if detects or speaks else _answers(file, labels, several, unreadable) for file in files)
     return Facts(
         folder=folder,
         recipe=recipe,
@@ -138,6 +146,7 @@ def read_facts(folder: Path) -> Facts:
         unreadable=unreadable,
         boxes=list(_lines(files[1], unreadable)) if detects else [],
         detection=_json(folder / "predictions" / "detection.json", unreadable) if detects else {},
+        generated=_json(folder / "predictions" / "answers.json", unreadable) if speaks else {},
     )
 
 

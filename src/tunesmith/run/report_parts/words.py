@@ -27,12 +27,33 @@ NAMES = {
     "nll": ("Negative log-likelihood", "surprise at the truth, in nats; lower is better"),
     "ece": ("Calibration error", "gap between stated and real rightness; lower is better"),
     "loss": ("Loss", "lower is better"),
+    "perplexity": ("Perplexity", "how many tokens each next one is chosen from, in effect; lower is better"),
+    "token_accuracy": ("Tokens guessed right", "share of the wanted answers’ tokens that the model would have written"),
+    "rouge_l": ("ROUGE-L", "words in common with the wanted answer, in order (F1)"),
+    "exact_match": ("Exact answers", "share of generated answers that are the wanted one to the character"),
+    "normalised_match": (
+        "Same answers",
+        "share of generated answers that are the wanted one, but for case and punctuation",
+    ),
+    "pattern_match": ("Pattern match", "share of generated answers in which the pattern finds what is wanted"),
+    "number_match": ("Right numbers", "share of generated answers that end on the wanted number"),
+    "reward_accuracy": (
+        "Right way round",
+        "share of pairs whose preferred answer has the higher reward; ties count half",
+    ),
+    "margin": ("Margin", "reward of the preferred answers less that of the others"),
+    "chosen_reward": ("Reward, preferred", "what training has added to the preferred answers’ likelihood, scaled"),
+    "rejected_reward": ("Reward, others", "what training has added to the other answers’ likelihood, scaled"),
+    "likelier": ("Likelier", "share of pairs whose preferred answer the model would sooner give, token for token"),
+    "drift": ("Drift", "how far the model has moved on answers to other questions, in nats"),
 }
-LOWER_IS_BETTER = ("nll", "ece", "loss")
+LOWER_IS_BETTER = ("nll", "ece", "loss", "perplexity")
 BY_CLASS = ("f1/", "ap/")
 """How the names of single classes' scores begin."""
 PICTURE_TASKS = ("image_classification", "object_detection")
 """Tasks whose examples are pictures; those of all others are texts."""
+LANGUAGE_TASKS = ("causal_lm", "preference")
+"""Tasks whose models answer in words."""
 
 _INVISIBLE = re.compile(
     "\r\n|[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb"
