@@ -18,6 +18,7 @@ from tunesmith.methods.base import Method
 from tunesmith.metrics import classification
 from tunesmith.models.quiet import quiet
 from tunesmith.models.whole import write_whole
+from tunesmith.run.answered import add_answers, answered_after
 from tunesmith.run.card import write_card
 from tunesmith.run.folder import write_json
 from tunesmith.run.forecast import kept_forecast
@@ -95,6 +96,7 @@ def finish(
     model = final_model(ready, learning)
     held = _logits(ready, model, validation) if len(validation.encoded) else None
     logits = _logits(ready, model, part) if name == "test" or held is None else held
+    in_words = answered_after(ready, model, folder)
     if not ready.device.is_main:
         return
     learning.model.eval()
@@ -131,6 +133,7 @@ def finish(
         if details := ready.recipe.task.details(logits, part.targets, part.labels):
             write_json(folder / "predictions" / "detection.json", details)
         scores |= _compared(ready, learning, part, folder, logits, thresholds)
+    add_answers(scores, in_words)
     spent.add("ending", time.perf_counter() - began)
     cost = _cost(learning, progress, folder)
     scores["cost"] = cost | against(kept_forecast(folder), spent.seconds, training=progress.seconds)
@@ -206,8 +209,10 @@ def _write_predictions(
     those that a report shows."""
     task, labels, examples = ready.recipe.task, ready.dataset.labels, getattr(ready.dataset, name)
     multi = ready.dataset.multi_label
-    records = list(task.records(examples, logits, labels, thresholds, multi_label=multi))
-    if task.kind != "texts" and when == "after":
+    rated = task.rated(logits, ready.parts[name].targets)
+    records = [known | more for known, more in zip(
+        task.records(examples, logits, labels, thresholds, multi_label=multi), rated, strict=True)]  # fmt: skip
+    if not task.in_tokens and when == "after":
         keep_thumbnails(records, folder / "predictions", labels)
     text = "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in records)
     write_atomically(folder / "predictions" / f"test_{when}.jsonl", text)

@@ -18,6 +18,7 @@ from tunesmith.evaluate.evaluate import score
 from tunesmith.events import Begun, Evaluated, Event, Stage, Step
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run import finish, preflight
+from tunesmith.run.answered import answered_before, asks
 from tunesmith.run.features import on_features
 from tunesmith.run.folder import (
     EventLog,
@@ -105,6 +106,10 @@ def _events(recipe: Recipe, folder: Path) -> Iterator[Event]:
         spent = spent_in(folder, writes=main)
         with spent.on("before"):
             before = finish.score_before(ready, folder)
+        if asks(ready):
+            yield Stage("letting the untouched model answer in words")
+        with spent.on("before"):
+            answered_before(ready, folder)
         if ready.recipe.forgetting.old_tasks:
             yield Stage("scoring old tasks with the untouched model")
         with spent.on("old_tasks"):
@@ -192,6 +197,7 @@ def _train(
         looping.model,
         looping.batches,
         loss=ready.recipe.task.loss,
+        foresee=ready.recipe.task.foresee,
         learner=ready.recipe.method,
         optimizer=learning.optimizer,
         plan=plan,

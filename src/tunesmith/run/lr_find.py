@@ -141,6 +141,7 @@ def _raised(ready: Ready, learning: Learning, tell: Callable[[Event], None]) -> 
         learning.model,
         learning.batches,
         loss=ready.recipe.task.loss,
+        foresee=ready.recipe.task.foresee,
         learner=ready.recipe.method,
         optimizer=learning.optimizer,
         plan=learning.plan,

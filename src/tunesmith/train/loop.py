@@ -90,12 +90,14 @@ def train(
     evaluate: Callable[[], dict[str, float]] | None = None,
     penalty: Callable[[nn.Module, int], Iterator[Tensor]] | None = None,
     admits: Callable[[dict[str, float]], bool] | None = None,
+    foresee: Callable[..., Sequence[Batch]] | None = None,
 ) -> Iterator[Step | Evaluated]:
     """Train from `progress.step` to `plan.steps`; yields a `Step` an update and an `Evaluated` an evaluation.
 
     The gradient is that of the summed loss divided by its count over the whole batch, whatever the micro-batches.
     penalty: parts added to the mean loss of a step, given the model and the 1-based step; worked out by every process
     once the losses' gradients are summed, so it must be the same in each. admits: whether scores may be the best ones.
+    foresee: given the model, the micro-batches of a step and the device, the same with what all of them must know.
     Raises NotFiniteError before an update whose loss or gradient is NaN or infinite: the weights are not touched.
     """
     learned = [p for group in optimizer.param_groups for p in group["params"]]
@@ -107,7 +109,8 @@ def train(
 
         total = torch.zeros(3, dtype=torch.float64)  # summed loss, its count, tokens
         examples = 0
-        for batch in batches.micro_batches(step):
+        cut = batches.micro_batches(step)
+        for batch in cut if foresee is None else foresee(model, cut, device=device):
             randomness.begin(plan.seed, step, batch.positions)
             with device.arithmetic():
                 part = loss(model, device.move(batch))
