@@ -10,11 +10,11 @@ from tests.run.worker import killed_and_whole, recipe, write_reviews
 
 from tunesmith.methods.base import registry
 
-PICTURES_ALONE = {"visual_prompt"}
-"""Methods that no text model can use; test_picture_fit.py kills those."""
+ELSEWHERE = {"visual_prompt", "llama_adapter"}
+"""Methods that no BERT can use; test_picture_fit.py and test_language_fit.py kill those."""
 
 VARIANTS: list[str | dict[str, object]] = [
-    *(name for name in registry.names() if name not in PICTURES_ALONE),
+    *(name for name in registry.names() if name not in ELSEWHERE),
     {"name": "lora", "dropout": 0.1, "variant": "pissa"},
     {"name": "lora", "variant": "dora"},
     {"name": "lora", "variant": "olora"},

@@ -48,7 +48,7 @@ def test_what_is_reported_is_what_a_fresh_reader_scores(kind: str, method: str, 
 
 
 def test_a_head_alone_learns_from_features_as_from_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = picture_recipe(tmp_path, method="head")
+    settings = picture_recipe(tmp_path, method="head", train={"precision": "float32"})
     run = fitted(settings, tmp_path / "features")
     monkeypatch.setattr(spine, "on_features", lambda *_: None)
     whole = fitted(settings, tmp_path / "whole")

@@ -213,7 +213,7 @@ def test_a_trial_that_time_cut_short_goes_on_when_there_is_more(
     run(folder, trials=1, seeds=0)
     spent = json.loads((folder / "clock.json").read_text())["seconds"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tunesmith.run.search_session.Session.expected", lambda session: 0.0)
+        patch.setattr("tunesmith.run.search.session.Session.expected", lambda session: 0.0)
         run(folder, trials=2, seconds=spent + 1.2, seeds=0)
     assert [row["state"] for row in table(folder)] == ["complete", "running"]
     run(folder, trials=2, seeds=0)

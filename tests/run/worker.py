@@ -23,7 +23,9 @@ LATE = ["peft", "sklearn.metrics", "scipy.optimize", "transformers.models.bert.m
         "transformers.tokenization_utils_tokenizers", "transformers.integrations.peft", "timm", "PIL.Image",
         "tunesmith.data.readers.csv",
         "tunesmith.tasks.text_classification", "tunesmith.tasks.image_classification", "tunesmith.models.vision",
-        "torchvision.transforms.v2.functional", "tunesmith.models.detectors.load"]  # fmt: skip
+        "torchvision.transforms.v2.functional", "tunesmith.models.detectors.load", "tunesmith.models.causal",
+        "tunesmith.models.chat_tokens", "tunesmith.tasks.preference", "transformers.models.llama.modeling_llama",
+        "tunesmith.data.readers.jsonl"]  # fmt: skip
 SERVER.set_forkserver_preload(["tunesmith.run.fit", "tests.run.worker", *LATE])
 
 WORDS = {

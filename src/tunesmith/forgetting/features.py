@@ -80,7 +80,7 @@ def features_of(
 ) -> np.ndarray:
     """The features of many examples in their order, float32 [examples, size]; leaves the model in evaluation mode."""
 
-    def one(batch: Batch) -> np.ndarray:
+    def one(batch: Batch, _indices: np.ndarray) -> np.ndarray:
         found: np.ndarray = features(model, batch, task, anatomy).float().cpu().numpy()
         return found
 
@@ -90,19 +90,20 @@ def features_of(
 def gathered(
     model: nn.Module,
     encoded: Encodings,
-    each: Callable[[Batch], np.ndarray],
+    each: Callable[[Batch, np.ndarray], np.ndarray],
     *,
     task: Task,
     processor: Any,
     device: Device,
 ) -> np.ndarray:
-    """What `each` gives for batches without labels, a row an example, in their order; shared among processes."""
+    """What `each` gives for batches without labels and the numbers of their examples, a row an example, in their order;
+    shared among processes."""
     model.eval()
     found: list[tuple[int, np.ndarray]] = []
     for indices in evaluation_order(encoded.lengths, TOKENS)[device.rank :: device.processes]:
         batch = task.collate([encoded[int(i)] for i in indices], None, processor)
         with device.arithmetic(), torch.no_grad():
-            rows = each(device.move(batch))
+            rows = each(device.move(batch), indices)
         found += zip((int(i) for i in indices), rows, strict=True)
     return np.stack([row for _, row in sorted(device.gather(found), key=lambda pair: pair[0])])
 

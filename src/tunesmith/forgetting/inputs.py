@@ -17,9 +17,10 @@ HELD = SplitOptions(validation=0.25, test=0.5)
 
 
 class Inputs:
-    """Parts by name, as `OldParts` gives them; `told` says in words where they come from."""
+    """Parts by name, as `OldParts` gives them; `told` says in words where they come from. own: those of `data`, where
+    they were read before."""
 
-    def __init__(self, opening: Opening, data: DataOptions | None, whose: str) -> None:
+    def __init__(self, opening: Opening, data: DataOptions | None, whose: str, *, own: OldParts | None = None) -> None:
         self.labelled = data is None or opening.task.kind == "boxes"
         self._opening, self._known = opening, dict[str, Part]()
         if data is None:
@@ -29,18 +30,21 @@ class Inputs:
             if not self.names:
                 raise NothingToScore(f"{whose} is left out: the data have neither test nor validation examples.")
             return
+        self._own = self._read(data, whose) if own is None else own
+        self.names, self.told = self._own.names, f"of {data.path}"
+
+    def _read(self, data: DataOptions, whose: str) -> OldParts:
+        opening = self._opening
         dataset = unlabelled_data(opening.task, data, opening, whose)
-        labels = dataset.labels if self.labelled else ()
-        self._own = OldParts(
+        return OldParts(
             opening.task,
             dataset,
-            labels,
+            dataset.labels if self.labelled else (),
             opening.pretrained.processor,
             opening.folder,
             rows=opening.rows,
             labelled=self.labelled,
         )
-        self.names, self.told = self._own.names, f"of {data.path}"
 
     def __call__(self, name: str) -> Part:
         """The part of that name, encoded when it is first asked for."""

@@ -1,8 +1,8 @@
 """Old tasks of a recipe, opened once a run, before anything learns. READ THIS FIRST in this folder.
 
 One file a kind: `run.py` (an earlier run), `head.py` (a model with a head, and data), `texts.py` (loss on held-out
-text), `agreement.py` (`auto`: no labels; agreement with the untouched model, or `similarity.py`). What they have in
-common is `base.OpenTask`.
+text), `agreement.py` (`auto`: no labels; agreement with the untouched model, or `similarity.py`); of a language model
+`language.py`. What they have in common is `base.OpenTask`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from tunesmith.evaluate.evaluate import Part
 from tunesmith.forgetting.agreement import open_auto_task
 from tunesmith.forgetting.base import NothingToScore, Opening, OpenTask
 from tunesmith.forgetting.head import open_head_task
+from tunesmith.forgetting.language import LANGUAGE, open_language_task
 from tunesmith.forgetting.run import is_run, open_run_task
 from tunesmith.forgetting.texts import open_texts_task
 from tunesmith.places import resolve_place
@@ -65,12 +66,15 @@ def open_old_tasks(
 
 
 def _open(old: OldTask, opening: Opening) -> OpenTask:
+    source = str(Path(resolve_place(old.source)).expanduser())
+    known = old.source in ("auto", "texts") or old.task is not None or is_run(source)
+    if opening.task.kind in LANGUAGE and known:
+        return open_language_task(old, source, opening)
     if old.source == "auto":
         return open_auto_task(old.data, opening)
     if old.source == "texts":
         assert old.data is not None
         return open_texts_task(old.data, opening)
-    source = str(Path(resolve_place(old.source)).expanduser())
     if old.task is not None and old.data is not None:
         return open_head_task(old.source, old.task, old.data, opening)
     if is_run(source):

@@ -18,7 +18,14 @@ from tunesmith.recipe.recipe import Recipe
 from tunesmith.tasks.base import Task
 from tunesmith.types import Dataset, Examples
 
-_READS = {"texts": "texts", "images": "pictures with labels", "boxes": "pictures with boxes"}
+READS = {
+    "texts": "texts",
+    "images": "pictures with labels",
+    "boxes": "pictures with boxes",
+    "chats": "conversations or texts to go on with",
+    "preferences": "answers of which one is preferred",
+}
+"""What tasks of each kind read, in words."""
 
 
 def is_run(source: str) -> bool:
@@ -30,14 +37,14 @@ def open_run_task(source: str, data: DataOptions | None, opening: Opening) -> He
     """The old task of the run in folder `source`. RunError, DataError or ModelError, with what to do, where it is not
     finished, its files are gone, its data have changed, or its head does not fit the new model."""
     folder, whose = Path(source), f"the old task {opening.name} ({source})"
-    facts, scores, manifest = (_facts(folder, name, whose) for name in _NEEDED)
+    facts, scores, manifest = (run_facts(folder, name, whose) for name in _NEEDED)
     recipe = Recipe.read(folder / "recipe.yaml")
     task = recipe.task
     check_kind(task, opening, whose)
     labels, multi_label = tuple(facts["labels"]), bool(facts["multi_label"])
     dataset = old_data(task, data or recipe.data, opening, labels, multi_label=multi_label, whose=whose)
     if data is None:
-        _check_same(dataset, manifest, whose)
+        check_same(dataset, manifest, whose)
     try:
         with quiet():
             model, processor = task.read(folder / "best")
@@ -59,7 +66,8 @@ def open_run_task(source: str, data: DataOptions | None, opening: Opening) -> He
 _NEEDED = ("best/tunesmith.json", "scores.json", "manifest.json")
 
 
-def _facts(folder: Path, name: str, whose: str) -> dict[str, Any]:
+def run_facts(folder: Path, name: str, whose: str) -> dict[str, Any]:
+    """A JSON file of a finished run. RunError where it has not finished, or the file is gone."""
     if not (folder / "scores.json").is_file():
         raise RunError(f"{whose} has not finished. Go on with: tunesmith resume {folder}")
     try:
@@ -76,7 +84,7 @@ def check_kind(task: Task, opening: Opening, whose: str) -> None:
     """DataError unless the old task reads what the new one reads."""
     if task.kind != opening.task.kind:
         raise DataError(
-            f"{whose} reads {_READS[task.kind]}, and this run's model {_READS[opening.task.kind]}: one model cannot do "
+            f"{whose} reads {READS[task.kind]}, and this run's model {READS[opening.task.kind]}: one model cannot do "
             "both. Name an old task of the same kind, or leave it out."
         )
 
@@ -114,7 +122,7 @@ def old_data(
     return dataset
 
 
-def _check_same(dataset: Dataset, manifest: dict[str, Any], whose: str) -> None:
+def check_same(dataset: Dataset, manifest: dict[str, Any], whose: str) -> None:
     """DataError unless files and split are those that the run was trained and scored on."""
     changed = [name for name, told in manifest["data"]["sha256"].items() if dataset.summary.sha256.get(name) != told]
     changed += [name for name in dataset.summary.sha256 if name not in manifest["data"]["sha256"]]

@@ -74,7 +74,7 @@ class TextLoss(Unlabelled):
                 self._inputs(part).encoded, opening.pretrained.processor, masked=self.head.masked
             )
 
-        def one(batch: Batch) -> np.ndarray:
+        def one(batch: Batch, _indices: np.ndarray) -> np.ndarray:
             wanted = batch.inputs["wanted"]
             given = Batch({k: v for k, v in batch.inputs.items() if k != "wanted"}, None, batch.positions)
             return self._losses(model, given, wanted).cpu().numpy()

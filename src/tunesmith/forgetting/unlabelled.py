@@ -28,7 +28,7 @@ class Unlabelled:
             opening.device,
             opening.seed,
             opening.batch_size,
-            with_targets=opening.task.kind == "boxes",  # a detector needs them to run
+            with_targets=opening.task.kind not in ("texts", "images"),  # others need them to run
         )
 
     def batch(self, step: int, count: int) -> Batch:

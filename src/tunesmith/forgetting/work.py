@@ -119,7 +119,7 @@ def unlabelled(task: Task, examples: Examples, processor: Any, path: Path) -> En
     def encode(rows: Sequence[Example]) -> list[Any]:
         return task.encode(rows, processor)
 
-    if task.kind == "texts":
+    if task.in_tokens:
         return encode_to_disk(examples, encode, path.with_suffix(".arrow"))
     return keep_pictures(examples, encode, path.with_suffix(".pictures"))
 
@@ -147,7 +147,7 @@ class Draws:
         drawn = np.random.Generator(np.random.Philox(randomness.counter_seed(self.seed, "old", self.name, step)))
         rows = drawn.choice(len(encoded), size=count, replace=count > len(encoded)).tolist()
         draws, partners = None, None
-        if self.task.kind != "texts":
+        if not self.task.in_tokens:
             draws = [randomness.counter_seed(self.seed, "old", self.name, "augment", step, n) for n in range(count)]
         if draws is not None and self.task.partners and self.with_targets:
             others = [[randomness.counter_seed(draw, "partner", n) % len(encoded) for n in range(self.task.partners)]

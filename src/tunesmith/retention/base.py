@@ -38,7 +38,8 @@ class OldWork(Protocol):
         ...
 
     def outputs(self, model: nn.Module, batch: Batch) -> Tensor:
-        """What the model says: logits [examples, classes] of the old head, or features [examples, size]."""
+        """What the model says: logits [examples, classes] of the old head, of a language model [places, vocabulary] at
+        some places of the texts, or features [examples, size]."""
         ...
 
     def distance(self, now: Tensor, before: Tensor, temperature: float) -> Tensor:

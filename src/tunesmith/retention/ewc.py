@@ -8,8 +8,14 @@ example by itself, in evaluation mode. `labels: sampled` draws each label from t
 is the Fisher information proper and needs no labels; `given` takes the examples' own. A resumed run works `F` out again
 and gets the same bits. Several old tasks are summed up.
 
-An old task without a head (`auto` of an encoder, `texts`) and detectors have the Fisher information of their features,
-as if these were seen with normal noise relative to their size. It is the curvature of the distance that `lwf` takes.
+A language model answers at each token: an example is then a text, and tokens are drawn (at up to 256 places of it, in
+the context that stands there) from the untouched model's distributions. Since draws at different places are
+independent, the squared gradient of their summed log-likelihood is, in the mean, the sum of each token's. With `labels:
+given` it is that of the mean loss of the text.
+
+An old task without a head (`auto` and `texts` of an encoder) and detectors have the Fisher information of their
+features, as if these were seen with normal noise relative to their size. It is the curvature of the distance that `lwf`
+takes.
 
 `F` is divided by its own mean, so that `strength` is as that of `l2_sp` and does not depend on how sure the old model
 was of its training examples (a departure from the paper, whose lambda takes that in).
@@ -117,18 +123,21 @@ class EWC(Retention):
 def sampled(task: OldWork, outputs: Tensor, batch: Batch, draw: Generator) -> tuple[Tensor, float]:
     """Log-likelihood of an answer that is drawn (on the CPU) from `outputs` [1, classes or size] themselves, and the
     factor of its squared gradient; the expectation of both is the curvature of the loss, or of the features' distance.
+    Of [places, vocabulary] one is drawn at each place, and the log-likelihoods are summed.
     """
     import torch
     from torch.nn import functional
 
     values = outputs.detach().double().cpu()
     size = values.shape[-1]
-    if batch.labels is not None and batch.labels.dim() == 2:  # 0/1 a class, whose losses are averaged
+    if batch.labels is not None and batch.labels.dim() == 2 and batch.labels.is_floating_point():
+        # 0/1 a class, whose losses are averaged
         yes = torch.bernoulli(values.sigmoid(), generator=draw).to(outputs)
         return -functional.binary_cross_entropy_with_logits(outputs, yes, reduction="sum"), 1.0 / size
     # A divergence does not change when all logits rise by the same, and the squared distance of features does.
-    if float(task.distance(values + values.abs().max() + 1, values, 1.0)) < 1e-3:
+    few = values[:1]
+    if float(task.distance(few + few.abs().max() + 1, few, 1.0)) < 1e-3:
         answer = torch.multinomial(values.softmax(-1), 1, generator=draw)
-        return outputs.log_softmax(-1)[0, int(answer)], 1.0
+        return outputs.log_softmax(-1).gather(1, answer.to(outputs.device)).sum(), 1.0
     signs = torch.bernoulli(torch.full_like(values, 0.5), generator=draw).to(outputs) * 2 - 1
     return (outputs * signs).sum(), 2.0 / max(float(values.square().sum()), 1e-30)

@@ -4,10 +4,12 @@
 
 At each step both models answer the same inputs, and `weight x distance(tuned, untouched)` is added, a mean over old
 tasks. Between logits the distance is `T^2 x KL(softmax(untouched / T) || softmax(tuned / T))`, for several labels an
-example that of yes and no, averaged over labels; where an old task has no head of its own (`auto` of an encoder,
-`texts`) and for detectors it is that between features, squared and relative. The untouched model is the same model with
-the method switched off, so no second one is kept; `full` keeps a copy of its start. `inputs: new` asks about the new
-task's own training inputs, which needs no old data at all; `old` about the old task's, whose labels are not used.
+example that of yes and no, averaged over labels. A language model's answers are its next-token distributions, at up to
+256 places of the batch, evenly spaced over prompts and answers. Where an old task has no head of its own (`auto` and
+`texts` of an encoder) and for detectors the distance is that between features, squared and relative. The untouched
+model is the same model with the method switched off, so no second one is kept; `full` keeps a copy of its start.
+`inputs: new` asks about the new task's own training inputs, which needs no old data at all; `old` about the old task's,
+whose labels are not used.
 
 Both answer in evaluation mode, without dropout and with BatchNorm's running statistics, as they will at prediction: so
 before the first update the distance and its gradient are zero.

@@ -5,9 +5,10 @@
 Beside the `B` new examples of a step, `k = share x B` old training examples are drawn, and the old task's loss on them,
 taken through its own head, is added: `mean(new losses) + k / B x mean(old losses)`. That is the gradient of the mixed
 batch, `(B + k) / B` times. The old head itself does not learn. Several old tasks with labels share the `k` examples and
-take turns with the odd ones; old tasks without labels are scored, not replayed. Which examples are drawn follows from
-the seed and the step alone. Dropout is on, as for new examples. BatchNorm takes its running statistics, as it will at
-prediction, and only new examples move them.
+take turns with the odd ones; old tasks without labels are scored, not replayed. Texts are their own labels to a
+language model: `texts` and an earlier run are replayed through the loss a token, `auto` is not. Which examples are
+drawn follows from the seed and the step alone. Dropout is on, as for new examples. BatchNorm takes its running
+statistics, as it will at prediction, and only new examples move them.
 
 ## Fits
 
@@ -58,8 +59,8 @@ class Replay(Retention):
         tasks = [task for task in held.old if task.labelled]
         if not tasks:
             raise RecipeError([Fault("retention", "replay learns from labelled examples of an old task, and there are "
-                                     "none: name an earlier run in forgetting.old_tasks, or take lwf, l2_sp or "
-                                     "wise_ft, which need no labels.")])  # fmt: skip
+                                     "none: name an earlier run in forgetting.old_tasks (for a language model texts "
+                                     "will do), or take lwf, l2_sp or wise_ft, which need no labels.")])  # fmt: skip
         total = max(1, round(self.share * held.batch_size))
 
         def parts(model: nn.Module, step: int) -> Iterator[Tensor]:

@@ -19,6 +19,7 @@ from tunesmith.errors import ModelError, RunError
 from tunesmith.methods.base import Method
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run.folder import open_run, read_recipe, write_json
+from tunesmith.tasks.base import Task
 from tunesmith.train.checkpoint import disk_faults, file_sha256
 
 BEST, MERGED, MADE_FROM = "best", "merged", "merged.json"
@@ -129,8 +130,8 @@ def _write(folder: Path, recipe: Recipe, fresh: Path) -> None:
     best, base = folder / BEST, _base(folder)
     model_of(base["path"])  # a base that was itself merged from a run is made again if it was cleared away
     with torch.random.fork_rng(devices=[]), quiet():  # heads that are drawn only to be overwritten
-        if recipe.task.kind == "texts":
-            _check_base(folder, base)
+        if recipe.task.in_tokens:
+            _check_base(folder, base, recipe.task)
             trained, processor = recipe.task.read(best)
             plain: Any = recipe.method.merge(trained)
             plain.save_pretrained(fresh)
@@ -146,8 +147,13 @@ def _write(folder: Path, recipe: Recipe, fresh: Path) -> None:
     _write_card(folder, best, fresh)
 
 
-def _check_base(folder: Path, base: dict[str, Any]) -> None:
-    """ModelError unless every file that the adapter was trained on is still there, byte for byte."""
+def _check_base(folder: Path, base: dict[str, Any], task: Task) -> None:
+    """ModelError unless every file that the adapter was trained on is still there, byte for byte; of a GGUF file the
+    dequantised folder, which is made again where it was cleared away."""
+    if Path(base["name"]).suffix.lower() == ".gguf":
+        if not (Path(base["path"]) / "config.json").is_file():
+            _dequantise_again(folder, base, task)
+        return
     for name, expected in base["sha256"].items():
         file = Path(base["path"]) / name
         if not file.is_file():
@@ -161,6 +167,16 @@ def _check_base(folder: Path, base: dict[str, Any]) -> None:
                 f"with these weights it would answer otherwise; bring back the file that {folder}/manifest.json tells "
                 "of."
             )
+
+
+def _dequantise_again(folder: Path, base: dict[str, Any], task: Task) -> None:
+    """ModelError where the GGUF file is gone, is another, or its cache has moved to where the adapter does not look."""
+    found = task.find_model(base["name"], revision=None, weights=None, pretrained=True)
+    if found.sha256 != base["sha256"] or found.path != base["path"]:
+        raise ModelError(
+            f"model: {folder} holds an adapter of {base['name']}, dequantised to {base['path']}, which is gone; what "
+            f"that file gives today lies in {found.path}. Bring the same file back, with the same TUNESMITH_CACHE."
+        )
 
 
 def _write_card(folder: Path, best: Path, fresh: Path) -> None:

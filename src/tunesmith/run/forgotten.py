@@ -103,7 +103,8 @@ def guard(ready: Ready, learning: Learning, old: Untouched) -> Guard:
     labelled = [task for task in old.tasks if task.labelled]
     if retention.needs_old and not labelled:
         raise RecipeError([Fault("retention", f"{type(retention).name} needs an old task with examples and labels: "
-                                 "name one in forgetting.old_tasks, such as an earlier run's folder.")])  # fmt: skip
+                                 "name one in forgetting.old_tasks, such as an earlier run's folder (for a language "
+                                 "model texts will do).")])  # fmt: skip
     if retention.at_end and not method.has_line:
         raise RecipeError([Fault("retention", f"{type(retention).name} looks for a point between the untouched and the "
                                  f"tuned weights, and {type(method).name} has no such line: it is on or off. Take "
