@@ -64,13 +64,12 @@ def masked(line: str) -> str:
 # The tutorial
 
 
+SLOW = ("pictures", "detection", "methods", "forgetting")
 BLOOD_CELLS = PROJECT / "../shared/data/detection/bccd_voc"
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(
-    "name", ["tutorial", *(pytest.param(f"tutorial_{n}", marks=pytest.mark.slow) for n in ("pictures", "detection"))]
-)
+@pytest.mark.parametrize("name", ["tutorial", *(pytest.param(f"tutorial_{n}", marks=pytest.mark.slow) for n in SLOW)])
 def test_the_tutorial_works_as_written(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
