@@ -291,3 +291,14 @@ def test_the_broken_values_are_refused_in_their_right_place_too(name: str, tmp_p
     lines = [line for line in (BROKEN / name).read_text().splitlines() if "max_length" not in line]
     found = faults(tmp_path, LEAST + "train:\n" + "".join(f"  {line}\n" for line in lines))
     assert list(found) == [f"train.{line.partition(':')[0]}" for line in lines]
+
+
+def test_a_word_in_a_list_is_named_with_what_it_may_be(tmp_path: Path) -> None:
+    least = LEAST.replace("text_classification", "causal_lm")
+    _, said = faults(tmp_path, least, "task.answers.scores=[exact_match, rouge]")["task.answers.scores"]
+    assert 'found "rouge" (at item 2). Did you mean "rouge_l"?' in said
+    assert '"normalised_match"' in said
+    _, said = faults(tmp_path, least, "task.answers.scores=rouge_l")["task.answers.scores"]
+    assert "Write it as a list: [rouge_l]" in said
+    _, said = faults(tmp_path, least, "task.answers.rwos=2")["task.answers.rwos"]
+    assert 'Did you mean "rows"?' in said

@@ -182,10 +182,15 @@ def _sentence(detail: ErrorDetails, kind: type[Options], key: str, given: Mappin
         )
         return f"is missing ({field.description}){example}" if field.description else f"is missing{example}"
     value = given.get(key)
+    place = [step for step in detail["loc"][1:] if isinstance(step, int)]
+    if place and isinstance(value, (list, tuple)):
+        value = value[place[0]]
     found = value.text if isinstance(value, Written) else value
-    place = [str(step) for step in detail["loc"][1:] if isinstance(step, int)]
-    item = f" (at item {int(place[0]) + 1})" if place else ""
-    hint = did_you_mean(value, choices(field.annotation)) if isinstance(value, str) else ""
+    item = f" (at item {place[0] + 1})" if place else ""
+    known = choices(field.annotation)
+    hint = did_you_mean(value, known) if isinstance(value, str) else ""
+    if not place and value in known:
+        hint = f" Write it as a list: [{value}]"
     return f"must be {wanted(field)}; found {shown(found) if not isinstance(value, Written) else found}{item}.{hint}"
 
 

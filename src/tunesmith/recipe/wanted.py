@@ -14,6 +14,8 @@ from tunesmith.plugin import Options
 
 _UNIONS: tuple[Any, ...] = (Union, types.UnionType)
 
+_LISTS = (tuple, list, set, frozenset, Sequence)
+
 Member = tuple[Any, tuple[Any, ...]]
 """One alternative of a type with its limits: `(float, (Gt(0),))`."""
 
@@ -29,9 +31,15 @@ def members(annotation: Any, limits: Iterable[Any] = ()) -> tuple[Member, ...]:
 
 
 def choices(annotation: Any) -> tuple[str, ...]:
-    """The words that a type allows by name."""
-    literals = (get_args(kind) for kind, _ in members(annotation) if getattr(kind, "__origin__", None) is Literal)
-    return tuple(str(word) for words in literals for word in words)
+    """The words that a type allows by name, itself or in a list."""
+    found: list[str] = []
+    for kind, _ in members(annotation):
+        origin: Any = get_origin(kind)
+        if origin is Literal:
+            found += map(str, get_args(kind))
+        elif origin in _LISTS:
+            found += choices(get_args(kind)[0])
+    return tuple(found)
 
 
 def wanted(field: FieldInfo) -> str:
@@ -67,8 +75,9 @@ def _words(kind: Any, limits: tuple[Any, ...]) -> str:
         return f"a {'whole ' if kind is int else ''}number{_bounds(limits)}"
     if kind in (str, Path):
         return f"a text{_length(limits, 'characters')}"
-    if origin in (tuple, list, set, frozenset, Sequence):
-        return f"a list{_length(limits, 'items')}"
+    if origin in _LISTS:
+        words = _words(get_args(kind)[0], ()) if get_origin(get_args(kind)[0]) is Literal else ""
+        return f"a list{_length(limits, 'items')}{f' of {words}' if words else ''}"
     if origin in (dict, Mapping) or (isinstance(kind, type) and issubclass(kind, Options)):
         return "settings of the form `key: value`"
     return str(kind)
