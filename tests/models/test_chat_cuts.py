@@ -13,7 +13,7 @@ from tunesmith.errors import DataError
 from tunesmith.models.chat_templates import TEMPLATES
 from tunesmith.models.chat_tokens import (
     EncodedChat,
-    chat_length,
+    encode_chat,
     encode_chats,
     learned_text,
 )
@@ -32,7 +32,7 @@ def test_a_cut_takes_the_oldest_first_and_an_answer_only_if_it_alone_is_too_long
         return
     assert isinstance(short, EncodedChat)
     assert len(short.input_ids) == len(short.labels) <= most
-    assert short.length == whole.length == chat_length(tokenizer, chat)
+    assert short.length == whole.length == len(encode_chat(tokenizer, chat)["input_ids"])
     assert short.labels[0] == UNLEARNED
     first, behind = runs(whole.labels)[-1]
     last = whole.labels[first:behind]
@@ -54,7 +54,7 @@ def test_a_cut_takes_the_oldest_first_and_an_answer_only_if_it_alone_is_too_long
 def test_a_cut_drops_whole_turns_and_keeps_the_system_message() -> None:
     tokenizer = settled("smollm", "chatml")
     chat = Chat((said("system", "Be kind."), *talk(*(f"{word} words here" for word in "abcdefgh")).messages))
-    length = chat_length(tokenizer, chat)
+    length = len(encode_chat(tokenizer, chat)["input_ids"])
     found = encode_chats(tokenizer, [chat], max_length=length - 1)[0]
     assert isinstance(found, EncodedChat)
     assert learned_text(tokenizer, found) == "".join(f"{word} words here<|im_end|>" for word in "dfh")

@@ -47,10 +47,9 @@ def encode_chat(
     *,
     train_on: TrainOn = "responses",
     max_length: int | None = None,
-    overlong: Literal["cut"] = "cut",
 ) -> dict[str, list[int]]:
     """`input_ids` and `labels` of one chat, as `encode_chats` makes them. DataError where it cannot be learned from."""
-    found = encode_chats(tokenizer, [chat], train_on=train_on, max_length=max_length, overlong=overlong)[0]
+    found = encode_chats(tokenizer, [chat], train_on=train_on, max_length=max_length)[0]
     if isinstance(found, DataError):
         raise found
     return {"input_ids": found.input_ids, "labels": found.labels}
@@ -62,7 +61,6 @@ def encode_chats(
     *,
     train_on: TrainOn = "responses",
     max_length: int | None = None,
-    overlong: Literal["cut"] = "cut",
 ) -> list[EncodedChat | DataError]:
     """Each chat as tokens with labels, in order; a DataError in the place of one that cannot be learned from.
 
@@ -70,8 +68,8 @@ def encode_chats(
     with the tokenizer's end of text behind it. Longer ones than `max_length` tokens are cut as `chat_cuts` says, a
     plain text at its end. ModelError where the tokenizer or its template cannot be used for any chat.
     """
-    if overlong != "cut" or (max_length is not None and max_length < SHORTEST):
-        raise DataError(f"Chats can be cut to {SHORTEST} tokens or more; asked was {overlong!r} to {max_length}.")
+    if max_length is not None and max_length < SHORTEST:
+        raise DataError(f"Chats can be cut to {SHORTEST} tokens or more; asked was {max_length}.")
     require_offsets(tokenizer)
     results: dict[int, EncodedChat | DataError] = {}
     rendered: dict[int, Rendered] = {}
@@ -97,11 +95,6 @@ def encode_prompt(tokenizer: Any, chat: Chat) -> list[int]:
     if chat.text is not None:
         return _without_end(tokenizer, list(tokenizer(chat.text, verbose=False)["input_ids"]))
     return tokenise(tokenizer, [render(tokenizer, chat.prompt(), ask=True)])[0].ids
-
-
-def chat_length(tokenizer: Any, chat: Chat, *, train_on: TrainOn = "responses") -> int:
-    """How many tokens `encode_chat` gives when nothing is cut."""
-    return len(encode_chat(tokenizer, chat, train_on=train_on)["input_ids"])
 
 
 def end_ids(tokenizer: Any, *configs: Any) -> tuple[int, ...]:
