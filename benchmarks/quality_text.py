@@ -1,23 +1,24 @@
 """Accuracy beside transformers' Trainer (with peft for LoRA): same model, data, split, epochs, batch and method.
 
     python benchmarks/quality_text.py [--sets vader sms csl banking77] [--methods full lora] [--seeds 0 1 2]
-        [--rows 2500] [--out FILE]
+        [--rows 2500] [--jobs 1] [--out FILE]
 
 tunesmith runs with its defaults. The peer runs with its own default learning rate (`trainer`), and with the rate that
 tunesmith chose (`trainer_same_rate`), so that a better schedule of rates is not mistaken for a better loop. Both score
 the same held-out rows after the last step. Data stands beside the checkout in ../shared/data. `--rows` limits the
-rows of a set, test rows included; 0 takes all.
+rows of a set, test rows included; 0 takes all. With `--jobs 2` two runs go side by side (set OMP_NUM_THREADS=1); their
+seconds then say little.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,21 @@ def measure(side: str, chosen: dict[str, Any]) -> dict[str, float]:
         return theirs(chosen, Path(place), same_rate=side == "trainer_same_rate")
 
 
+def alone(side: str, name: str, method: str, seed: int, rows: int, out: Path) -> dict[str, float]:
+    """One run in a process of its own; its line is appended to `out`."""
+    command = [sys.executable, __file__, "--rows", str(rows), "--one", side, name, method, str(seed)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    line = next((x for x in done.stdout.splitlines() if x.startswith("RESULT ")), None)
+    if line is None:
+        raise SystemExit(f"{side} {name} {method} failed:\n{done.stderr[-2000:]}")
+    result: dict[str, float] = json.loads(line.removeprefix("RESULT "))
+    record = {"set": name, "method": method, "side": side, "seed": seed, **result}
+    with out.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
+    print(record, flush=True)
+    return result
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
@@ -86,6 +102,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=list(SIDES))
     parser.add_argument("--rows", type=int, default=2500)
+    parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("quality_text.jsonl"))
     parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -93,39 +110,17 @@ def main() -> None:
         side, name, method, seed = given.one
         print("RESULT " + json.dumps(measure(side, settings(name, method, int(seed), given.rows))), flush=True)
         return
-    for name in given.sets:
-        for method in given.methods:
-            found: dict[str, list[dict[str, float]]] = {side: [] for side in given.sides}
-            for seed in given.seeds:
-                for side in given.sides:
-                    command = [
-                        sys.executable,
-                        __file__,
-                        "--rows",
-                        str(given.rows),
-                        "--one",
-                        side,
-                        name,
-                        method,
-                        str(seed),
-                    ]
-                    done = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(os.environ))
-                    line = next((x for x in done.stdout.splitlines() if x.startswith("RESULT ")), None)
-                    if line is None:
-                        sys.exit(f"{side} {name} {method} failed:\n{done.stderr[-2000:]}")
-                    result = json.loads(line.removeprefix("RESULT "))
-                    found[side].append(result)
-                    record = {"set": name, "method": method, "side": side, "seed": seed, **result}
-                    with given.out.open("a", encoding="utf-8") as file:
-                        file.write(json.dumps(record) + "\n")
-            for side, results in found.items():
-                mean = statistics.mean(r["accuracy"] for r in results)
-                f1 = statistics.mean(r["macro_f1"] for r in results)
-                seconds = statistics.mean(r["seconds"] for r in results)
-                print(
-                    f"{name:10} {method:6} {side:18} accuracy {mean:.4f}  macro F1 {f1:.4f}  {seconds:6.0f} s",
-                    flush=True,
-                )
+    cells = [(name, method) for name in given.sets for method in given.methods]
+    work = [(side, name, method, seed) for name, method in cells for seed in given.seeds for side in given.sides]
+    with ThreadPoolExecutor(given.jobs) as pool:
+        found = dict(zip(work, pool.map(lambda w: alone(*w, given.rows, given.out), work), strict=True))
+    for name, method in cells:
+        for side in given.sides:
+            results = [found[side, name, method, seed] for seed in given.seeds]
+            mean = statistics.mean(r["accuracy"] for r in results)
+            f1 = statistics.mean(r["macro_f1"] for r in results)
+            seconds = statistics.mean(r["seconds"] for r in results)
+            print(f"{name:10} {method:6} {side:18} accuracy {mean:.4f}  macro F1 {f1:.4f}  {seconds:6.0f} s")
 
 
 if __name__ == "__main__":
