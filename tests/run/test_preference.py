@@ -52,6 +52,10 @@ def test_a_run_teaches_which_answers_are_preferred(objective: str, talker: Path,
     kept = json.loads(line)
     assert kept["chosen_reward"] > kept["rejected_reward"]
     assert {"chat", "chosen", "rejected", "chosen_logp", "loss"} <= set(kept)
+    spoken = json.loads((run.folder / "predictions" / "answers.json").read_text(encoding="utf-8"))["rows"]
+    assert spoken[0]["wanted"] == kept["chosen"]
+    assert all(row[when]["text"] for row in spoken[:1] for when in ("before", "after"))
+    assert 0 <= run.scores["after"]["rouge_l"] <= 1
     new = evaluate_run(run.folder, str(write_pairs(tmp_path / "new.jsonl", 12, seed=7)), tmp_path / "work")
     assert new.examples == 12
     assert new.scores["margin"] > 0.1

@@ -24,6 +24,7 @@ from tunesmith.tasks import _language_models as language_models
 from tunesmith.tasks import _preference as preference
 from tunesmith.tasks import _preference_scores as scores
 from tunesmith.tasks import _sequences as sequences
+from tunesmith.tasks._answers import AnswerOptions
 from tunesmith.tasks._preference import MISMATCHED
 from tunesmith.tasks.base import Encoded, Kind, Task
 from tunesmith.types import Batch, Example, Examples, Interval, Loss, MainScore, ModelSource, Prediction, Pretrained
@@ -76,6 +77,7 @@ class Preference(Task):
     )
     template: str = Field("auto", min_length=1, description="chat template; auto: the tokenizer's own, else chatml")
     chunk: int = Field(512, ge=16, le=1_048_576, description="learned tokens whose logits stand in memory together")
+    answers: AnswerOptions = Field(AnswerOptions(), description="held-out prompts that both models answer in words")
 
     @model_validator(mode="after")
     def _options_are_used(self) -> Preference:
