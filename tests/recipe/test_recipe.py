@@ -46,6 +46,39 @@ def test_a_plugin_is_its_name_with_its_options_beside_it(tmp_path: Path) -> None
     assert read(tmp_path, LEAST + "method: full\n").method == methods.make("full")
 
 
+BOXES = "task: object_detection\nmodel: {name: torchvision/fcos, backbone: timm/resnet18}\ndata: cells\n"
+
+
+def test_a_backbone_goes_below_the_detector_that_the_model_names(tmp_path: Path) -> None:
+    recipe = read(tmp_path, BOXES)
+    assert getattr(recipe.task, "detector", None) == "fcos"
+    assert recipe.model.network == "timm/resnet18"
+    assert Recipe.make(recipe.as_dict()) == recipe
+    assert read(tmp_path, BOXES.replace("torchvision/", "")).task == recipe.task
+    (tmp_path / "net.pth").write_bytes(b"")
+    beside = read(tmp_path, BOXES.replace("timm/resnet18", "net.pth"))
+    assert beside.model.backbone == str(tmp_path / "net.pth")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path", "words"),
+    [
+        ("fcos", "fcoss", "model.name", 'Did you mean "fcos"?'),
+        ("fcos", "retinanet_resnet50_fpn", "model.name", "leave model.backbone out"),
+        ("torchvision/fcos", "timm/resnet50", "model.name", "must be torchvision/faster_rcnn, torchvision/retinanet"),
+        ("object_detection", "image_classification", "model.backbone", "Write model: timm/resnet18"),
+        ("object_detection", "{name: object_detection, detector: retinanet}", "task.detector", "model.name says, fcos"),
+    ],
+)
+def test_a_backbone_in_the_wrong_place_is_told_with_what_to_write(
+    tmp_path: Path, old: str, new: str, path: str, words: str
+) -> None:
+    found = faults(tmp_path, BOXES.replace(old, new))
+    assert list(found) == [path]
+    assert found[path][0] in (1, 2)
+    assert words in found[path][1]
+
+
 def test_every_plugin_stands_with_its_defaults() -> None:
     for registry in (tasks, methods):
         for name in registry.names():

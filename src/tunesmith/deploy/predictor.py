@@ -88,7 +88,7 @@ class Predictor:
     def _untouched(self) -> Pretrained:
         given, seed = self.recipe.model, self.recipe.train.seed
         source = self.task.find_model(
-            model_of(given.name), revision=given.revision, weights=given.weights, pretrained=given.pretrained
+            model_of(given.network), revision=given.revision, weights=given.weights, pretrained=given.pretrained
         )
         found = self.task.load(source, self.labels, multi_label=self.multi_label, seed=seed)
         self.device.place(found.model)

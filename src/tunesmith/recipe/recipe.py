@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import Field
 
 from tunesmith.data.options import DataOptions
-from tunesmith.errors import RecipeError
+from tunesmith.errors import RecipeError, did_you_mean
 from tunesmith.methods import base as methods
 from tunesmith.methods.base import Method
 from tunesmith.pictures.augment import Augment
@@ -22,6 +22,7 @@ from tunesmith.recipe.overrides import override
 from tunesmith.recipe.read import read_written
 from tunesmith.recipe.scalars import Written
 from tunesmith.recipe.validate import Validator
+from tunesmith.recipe.wanted import choices
 from tunesmith.retention import base as retentions
 from tunesmith.retention.base import Retention
 from tunesmith.tasks import base as tasks
@@ -39,11 +40,19 @@ class ModelOptions(Options):
         description="hub name, folder, file, package:NAME/sub/path; for pictures also timm/NAME or torchvision/NAME",
     )
     revision: str | None = Field(None, min_length=1, description="branch, tag or commit of a hub model")
+    backbone: str | None = Field(
+        None, min_length=1, description="a classifier of timm below torchvision/faster_rcnn, retinanet or fcos (boxes)"
+    )
     weights: str | None = Field(None, min_length=1, description="a weight file for a network named by name (pictures)")
     pretrained: bool = Field(True, description="false: draw every weight anew and train from scratch (pictures)")
     keep_labels: bool = Field(
         False, description="keep the classes that the pretrained head knows beside those of the data"
     )
+
+    @property
+    def network(self) -> str:
+        """The name of what brings pretrained weights: the backbone where one is named, else the model."""
+        return self.backbone or self.name
 
 
 class Recipe(Options):
@@ -95,6 +104,8 @@ class Recipe(Options):
             {Task: tasks.registry, Method: methods.registry, Retention: retentions.registry}, _SHORT, lines or {}
         )
         made = validator.build(cls, settings)
+        if made is not None and made.model.backbone is not None:
+            made = _over_backbone(made, validator)
         if made is None or validator.faults:
             raise RecipeError(sorted(validator.faults, key=lambda fault: fault.line), file=file)
         return made
@@ -112,7 +123,34 @@ _SHORT: Mapping[type[Options], str] = {
     OldTask: "source",
 }
 _SHORT_BY_SECTION = {"task": "name", "model": "name", "data": "path", "method": "name", "retention": "name"}
-_PATHS = (("model", "name"), ("model", "weights"), ("data", "path"), ("data", "validation"), ("data", "test"))
+_PATHS = (
+    ("model", "name"),
+    ("model", "backbone"),
+    ("model", "weights"),
+    ("data", "path"),
+    ("data", "validation"),
+    ("data", "test"),
+)
+
+
+def _over_backbone(made: Recipe, validator: Validator) -> Recipe:
+    """The recipe with `task.detector` as `model.name` says it; faults where the two do not go together."""
+    task, name, backbone = made.task, made.model.name, made.model.backbone
+    if "detector" not in type(task).model_fields:
+        told = f"goes below a detector, and {type(task).name} has none. Write model: {backbone}"
+        validator.add("model.backbone", told)
+        return made
+    library, _, detector = name.rpartition("/")
+    known = choices(type(task).model_fields["detector"].annotation)
+    if library not in ("", "torchvision") or detector not in known:
+        validator.add(
+            "model.name",
+            f"must be torchvision/{', torchvision/'.join(known)} where a backbone is named; found {name}."
+            f"{did_you_mean(detector, known)} A detector with another name has its own: leave model.backbone out.",
+        )
+    elif "detector" in task.model_fields_set and getattr(task, "detector", None) != detector:
+        validator.add("task.detector", f"is another than model.name says, {detector}. Leave one of the two out.")
+    return made.model_copy(update={"task": task.model_copy(update={"detector": detector})})
 
 
 def _overridden(

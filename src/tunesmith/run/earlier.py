@@ -82,10 +82,8 @@ def _merged(folder: Path) -> Path:
 
 
 def _check_mergeable(folder: Path, method: Method) -> None:
-    """ModelError for a method whose adapter no plain model can hold: it does not merge, or says so when asked."""
-    from tunesmith.models.visual_prompts import FILE
-
-    if type(method).merge is Method.merge or (folder / BEST / FILE).is_file():
+    """ModelError for a method whose adapter no plain model can hold: what it learned is on or off."""
+    if type(method).merge is Method.merge or not method.has_line:
         raise ModelError(
             f"model: {folder} was made by {type(method).name}, whose learned tokens are inputs of the model and not "
             f"weights, so there is no whole model to learn on from. Fit it with a method that leaves one: {_CAN}. Or "

@@ -83,7 +83,7 @@ def set_up(recipe: Recipe, work: Path) -> Iterator[str | Ready]:
     yield "reading the model"
     given = recipe.model
     source = task.find_model(
-        model_of(given.name), revision=given.revision, weights=given.weights, pretrained=given.pretrained
+        model_of(given.network), revision=given.revision, weights=given.weights, pretrained=given.pretrained
     )
     if given.keep_labels:
         if task.kind == "chats" or task.kind == "preferences":  # one by one, so that types know what is left
@@ -195,7 +195,9 @@ def absolute(recipe: Recipe) -> Recipe:
     return recipe.model_copy(
         update={
             "data": data.model_copy(update=paths),
-            "model": model.model_copy(update={"name": _absolute(model.name), "weights": _absolute(model.weights)}),
+            "model": model.model_copy(
+                update={name: _absolute(getattr(model, name)) for name in ("name", "backbone", "weights")}
+            ),
             "forgetting": recipe.forgetting.model_copy(
                 update={"old_tasks": tuple(_absolute_old(task) for task in recipe.forgetting.old_tasks)}
             ),

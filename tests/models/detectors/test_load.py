@@ -133,6 +133,7 @@ def test_a_wrong_name_is_told_with_what_to_write(name: str, more: dict[str, Any]
         (named("ssd300_vgg16"), {"size": 512}, "leave size out"),
         (named("retinanet_resnet50_fpn"), {"backbone": BACKBONE}, "go unused"),
         (named("retinanet_resnet50_fpn"), {"options": DetectorOptions()}, "Leave them out"),
+        (ModelSource("torchvision/resnet18", "", library="torchvision", architecture="resnet18"), {}, "one of timm's"),
         (named("fcos"), {"backbone": ModelSource("x", "", library="torchvision", architecture="resnet18")}, "timm"),
         (BACKBONE, {"options": DetectorOptions(detector="faster_rnn")}, "Did you mean"),
         (BACKBONE, {"options": DetectorOptions(pyramid_channels=100)}, "multiple of 32"),

@@ -12,7 +12,7 @@ from tunesmith.models import vet
 from tunesmith.models.detectors import from_torchvision
 from tunesmith.models.detectors.anatomy import find_anatomy
 from tunesmith.models.detectors.detr import load_transformers
-from tunesmith.models.detectors.spec import OVER_BACKBONE, DetectorOptions, Spec
+from tunesmith.models.detectors.spec import NAMED, OVER_BACKBONE, DetectorOptions, Spec
 from tunesmith.models.vision import load_image_classifier
 from tunesmith.models.vision_source import DRAWN, is_drawn
 from tunesmith.types import ModelSource, PictureForm, Pretrained
@@ -31,7 +31,7 @@ def load_detector(
     """The detector that `source` names, with one class a label; new weights are drawn from `seed`.
 
     source: transformers (a folder), torchvision (`architecture`: one of its detectors, or faster_rcnn, retinanet, fcos
-        over `backbone`; or a folder that `write_detector` wrote). A timm classifier is taken as the backbone itself.
+        over `backbone`; or a folder that `write_detector` wrote). A classifier is taken as the backbone itself.
     size: longest side of the pictures (both sides, where the model squashes them); None: the model's own.
     pretrained: false draws every weight, the backbone's too.
     backbone: a timm classifier (as `vision_source.locate_vision` finds it), whose network goes below the detector.
@@ -43,7 +43,10 @@ def load_detector(
     if not labels:
         raise ModelError("A detector needs at least one class.")
     pretrained = pretrained and source.weights != DRAWN
-    if backbone is None and source.library == "timm":
+    detectors = (*NAMED, *OVER_BACKBONE)
+    if backbone is None and (
+        source.library == "timm" or (source.library == "torchvision" and source.architecture not in detectors)
+    ):
         backbone = source
     if backbone is not None or (source.architecture in OVER_BACKBONE and not source.path):
         return _over(source, labels, backbone, seed=seed, size=size, pretrained=pretrained, options=options)
@@ -86,10 +89,11 @@ def _over(
 ) -> Pretrained:
     if backbone is None:
         raise ModelError(
-            f"torchvision/{source.architecture} is built over a network that reads pictures: name it as the backbone "
-            "(timm/resnet18, or a weight file of a timm classifier)."
+            f"torchvision/{source.architecture} is built over a network that reads pictures: name it as the backbone, "
+            f"model: {{name: torchvision/{source.architecture}, backbone: timm/resnet18}}, or a weight file of a timm "
+            "classifier."
         )
-    if source.library != "timm" and source.architecture not in OVER_BACKBONE:
+    if source is not backbone and source.architecture not in OVER_BACKBONE:
         raise ModelError(
             f"{source.name} has its own backbone, so {backbone.name} would go unused. Name one of "
             f"{', '.join(f'torchvision/{kind}' for kind in OVER_BACKBONE)} as the model, or leave the backbone out."
