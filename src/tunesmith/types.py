@@ -138,8 +138,9 @@ class ModelSource:
 class PictureForm:
     """How a model wants its pictures.
 
-    height, width: pixels it is given. crop_share: the share of a resized picture's side that the centre crop keeps.
-    mean, std: of each channel, RGB, for values 0 to 1. squash: resized without regard to the ratio of the sides.
+    height, width: pixels it is given for scores and answers; train: in training, where that is another size.
+    crop_share: the share of a resized picture's side that the centre crop keeps. mean, std: of each channel, RGB, for
+    values 0 to 1. squash: resized without regard to the ratio of the sides.
     """
 
     height: int
@@ -149,6 +150,7 @@ class PictureForm:
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     squash: bool = False
+    train: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

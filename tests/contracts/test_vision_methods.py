@@ -29,6 +29,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "vera": {"rank": 4},
     "adapter": {"size": 8},
     "visual_prompt": {"length": 3},
+    "prefix_tuning": {"length": 3},
     "last_blocks": {"blocks": 1},
 }
 """Small sizes, so that the tests are quick."""
@@ -63,7 +64,9 @@ CONV_NETS = (*CONV_NETS, "hf_resnet")
 TEXTS_ONLY = "reads pictures"
 NO_LINEAR = "changes linear layers, and this model has none inside its blocks"
 CANNOT = {
-    **{(name, kind): TEXTS_ONLY for name in ("prefix_tuning", "prompt_tuning", "p_tuning") for kind in TINY_VISION},
+    **{(name, kind): TEXTS_ONLY for name in ("prompt_tuning", "p_tuning") for kind in TINY_VISION},
+    **{("prefix_tuning", kind): "vision transformer that classifies" for kind in (*CONV_NETS, "hf_convnext")},
+    ("prefix_tuning", "hf_swin"): "takes no learned keys and values",
     **{("llama_adapter", kind): "is for language models" for kind in TINY_VISION},
     **{(name, kind): NO_LINEAR for name in ("vera", "adalora") for kind in CONV_NETS},
     **{("visual_prompt", kind): "joins a vision transformer's tokens" for kind in (*CONV_NETS, "hf_convnext")},
@@ -72,7 +75,7 @@ CANNOT = {
     ("adapter", "hf_dinov2"): "cannot be built with a feed-forward part wider by 8",
     ("adapter", "hf_swin"): "no feed-forward part of one matrix up and one down in every block",
 }
-CHANGES_AT_ONCE = ("visual_prompt",)
+CHANGES_AT_ONCE = ("visual_prompt", "prefix_tuning")
 STEPS = 4
 ALL = [(name, kind) for kind in TINY_VISION for name in registry.names()] + [
     (case, kind) for case, kinds in VARIANT_KINDS.items() for kind in kinds
@@ -244,7 +247,7 @@ def test_what_is_saved_is_read_by_its_library_and_answers_alike(trained: Trained
 
 def test_a_merged_copy_answers_alike_and_the_trained_model_is_left_alone(trained: Trained) -> None:
     before = copied(trained.model.state_dict())
-    if trained.method.name == "visual_prompt":
+    if trained.method.name in CHANGES_AT_ONCE:
         with pytest.raises(ModelError, match="cannot be merged"):
             trained.method.merge(trained.model)
     else:

@@ -17,6 +17,7 @@ from tests.run.picture_sample import CLOTHES, write_detection_run, write_picture
 from tests.run.sample import write_json
 from tests.run.test_card import change_model, head_and_page, run_code
 
+from tunesmith.methods.base import registry
 from tunesmith.models.vision import load_image_classifier
 from tunesmith.models.vision_cards import Card
 from tunesmith.models.vision_files import write_companions, write_model
@@ -177,3 +178,18 @@ def test_a_detector_of_transformers_has_its_pipeline(tmp_path: Path) -> None:
     assert head["library_name"] == "transformers"
     assert 'pipeline("object-detection"' in page
     compile(page.partition("```python\n")[2].partition("```")[0], "card", "exec")
+
+
+@pytest.mark.parametrize(("method", "kind"), [("prefix_tuning", "hf_vit"), ("visual_prompt", "timm_vit")])
+def test_what_no_library_has_a_form_for_is_read_by_tunesmith(
+    method: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run_folder(tmp_path / "run")
+    pretrained = load(tiny_vision_source(kind, tmp_path / "base"))
+    made = registry.make(method)
+    with torch.random.fork_rng():
+        model = made.prepare(pretrained).eval()
+    made.save(model, folder / "best", pretrained)
+    _, page = head_and_page(folder)
+    assert "No library has a form" in page
+    assert same(run_code(page, folder, monkeypatch)["model"], model)

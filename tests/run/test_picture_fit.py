@@ -21,6 +21,7 @@ from tunesmith.methods.base import registry as methods
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run import fit as spine
 from tunesmith.run.fitting import fitting
+from tunesmith.run.folder import read_recipe
 
 STRONG = {"augment": {"preset": "strong", "mixup": 0.4, "cutmix": 0.5}}
 
@@ -78,6 +79,7 @@ def test_workers_and_micro_batches_change_no_bit_of_augmentation(workers: int, t
         pytest.param("head", "hf_resnet", 0, marks=pytest.mark.slow),
         pytest.param("linear_probe_then_full", "timm_resnet", 0, marks=pytest.mark.slow),
         pytest.param("visual_prompt", "timm_vit", 2, marks=pytest.mark.slow),
+        pytest.param("prefix_tuning", "hf_vit", 0, marks=pytest.mark.slow),
         pytest.param("adapter", "timm_resnet", 0, marks=pytest.mark.slow),
     ],
 )
@@ -111,6 +113,21 @@ def test_a_detector_is_delivered_as_it_was_scored(method: str, tmp_path: Path) -
     assert len(list((tmp_path / "drawn").glob("*.jpg"))) == 20
     detail = json.loads((run.folder / "predictions" / "detection.json").read_text())
     assert {"curves", "errors"} == set(detail)
+
+
+def test_a_backbone_named_as_such_makes_the_same_detector(tmp_path: Path) -> None:
+    settings = box_recipe(tmp_path, method="lora", task={"detector": "retinanet"}, train={"steps": 2})
+    plain = fitted(settings, tmp_path / "plain")
+    model = {**settings["model"], "name": "torchvision/retinanet", "backbone": settings["model"]["name"]}
+    task = {key: value for key, value in settings["task"].items() if key != "detector"}
+    named = fitted({**settings, "task": task, "model": model}, tmp_path / "named")
+    assert state(named.folder) == state(plain.folder)
+    assert named.scores["after"] == plain.scores["after"]
+    kept = read_recipe(named.folder)
+    assert (kept.model.backbone, getattr(kept.task, "detector", None)) == ("timm/test_resnet", "retinanet")
+    assert (
+        json.loads((named.folder / "manifest.json").read_text())["model"]["name"] == "retinanet over timm/test_resnet"
+    )
 
 
 def test_a_detectors_score_after_reload_is_the_score_that_was_reported(tmp_path: Path) -> None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import ModelError
-from tunesmith.methods.base import is_language_model
+from tunesmith.methods.base import is_language_model, reads_pictures
 from tunesmith.types import Layer, Pretrained
 
 if TYPE_CHECKING:
@@ -35,20 +35,53 @@ def wrap(pretrained: Pretrained, config: Any, layers: Sequence[Layer] = ()) -> n
     from peft import get_peft_model
 
     model = pretrained.model
-    head = pretrained.anatomy.head
     config.task_type = _task_type(pretrained)
     config.modules_to_save = _head_names(pretrained, config) or None
+    expected = {name.removeprefix(PREFIX) for name in config.modules_to_save or ()}
+    if config.is_prompt_learning:
+        expected = set(pretrained.anatomy.head)
     if layers:
         config.target_modules = {layer.name for layer in layers}
         config.fan_in_fan_out = any(layer.kind == "conv1d" for layer in layers)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _without_words(pretrained):
         # peft reads attributes that transformers is about to rename, and remarks on names that are set below.
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", UserWarning)
         wrapped: nn.Module = get_peft_model(model, config)
     config.base_model_name_or_path = pretrained.source.path
-    _check(wrapped, set(head), {layer.name for layer in layers}, prompt=config.is_prompt_learning)
+    _check(wrapped, expected, {layer.name for layer in layers}, prompt=config.is_prompt_learning)
+    _share_again(wrapped)
     return wrapped
+
+
+def _without_words(pretrained: Pretrained) -> AbstractContextManager[None]:
+    """While it lasts, a model of pictures answers peft that it has no word embeddings. peft asks for them to find
+    layers that share weights with them, and transformers' Deformable DETR, RT-DETR v2 and D-FINE raise an error.
+    """
+    from torch import nn
+
+    from tunesmith.models.stand_in import attribute
+
+    if not reads_pictures(pretrained):
+        return nullcontext()
+    return attribute([pretrained.model], "get_input_embeddings", nn.Identity)
+
+
+def _share_again(model: nn.Module) -> None:
+    """Let peft's copies of head layers that share weights share theirs, in place. D-FINE has each class layer under two
+    names; copies that learned apart would be made one again by whoever reads the file.
+    """
+    from peft.utils.other import ModulesToSaveWrapper
+
+    first: dict[int, Any] = {}
+    for wrapper in model.modules():
+        if not isinstance(wrapper, ModulesToSaveWrapper):
+            continue
+        learned = wrapper.modules_to_save[ADAPTER]
+        for name, parameter in wrapper.original_module.named_parameters():
+            place, _, own = name.rpartition(".")
+            module = learned.get_submodule(place)
+            setattr(module, own, first.setdefault(id(parameter), getattr(module, own)))
 
 
 def _task_type(pretrained: Pretrained) -> str | None:
@@ -60,13 +93,41 @@ def _task_type(pretrained: Pretrained) -> str | None:
 
 def _head_names(pretrained: Pretrained, config: Any) -> list[str]:
     """The head as peft shall look for it. It goes by the ends of names: ModernBERT's `head` would also catch a prompt
-    encoder's `mlp_head`, and a picture model's `head` a `conv_head`, so there the name is given from the top.
+    encoder's `mlp_head`, and RetinaNet's `head` the `classification_head` in it. Where peft looks from the top (models
+    of texts) the name is given from there; elsewhere the parts stand for the whole, as they do for a list of layers,
+    which peft cannot wrap.
     """
+    head = pretrained.anatomy.head
     if config.is_prompt_learning:
-        return [f"base_model.{head}" for head in pretrained.anatomy.head]
+        return [f"base_model.{name}" for name in head]
     names = [name.removeprefix(PREFIX) for name, _ in pretrained.model.named_modules()]
-    caught = {h: [n for n in names if n.endswith(h) and n != h] for h in pretrained.anatomy.head}
-    return [PREFIX + head if others else head for head, others in caught.items()]
+    from_top = _task_type(pretrained) is not None
+    found: list[str] = []
+    waiting = list(reversed(head))
+    while waiting:
+        name = waiting.pop()
+        known = () if from_top else (*head, *found, *waiting)
+        others = [n for n in names if n.endswith(name) and n != name and n not in known]
+        parts = () if from_top else _parts(pretrained.model, name, whole=not others)
+        waiting += reversed(parts)
+        if not parts:
+            found.append(PREFIX + name if others else name)
+    return found
+
+
+def _parts(model: nn.Module, name: str, *, whole: bool) -> tuple[str, ...]:
+    """Names of the learned modules inside a part of the head; none where that part can be wrapped as it is (`whole`),
+    is wrapped already, or has weights of its own.
+    """
+    from peft.utils.other import ModulesToSaveWrapper
+    from torch import nn
+
+    module = model.get_submodule(name)
+    if whole and not isinstance(module, (nn.ModuleList, nn.ModuleDict)):
+        return ()
+    if isinstance(module, ModulesToSaveWrapper) or any(True for _ in module.parameters(recurse=False)):
+        return ()
+    return tuple(f"{name}.{own}" for own, part in module.named_children() if any(True for _ in part.parameters()))
 
 
 def _check(model: nn.Module, head: set[str], targets: set[str], *, prompt: bool) -> None:
@@ -79,7 +140,8 @@ def _check(model: nn.Module, head: set[str], targets: set[str], *, prompt: bool)
     heads = {name for name, module in named if isinstance(module, ModulesToSaveWrapper)}
     if heads != head:
         raise ModelError(
-            f"The head of this model is {', '.join(sorted(head))}, but peft would train {', '.join(sorted(heads))}. "
+            f"The head of this model is {', '.join(sorted(head))}, but peft would train "
+            f"{', '.join(sorted(heads)) or 'none of it'}. "
             "Methods that work without peft: full, head, last_blocks, bitfit, norm_tuning, adapter."
         )
     wrapped = {name for name, module in named if isinstance(module, BaseTunerLayer)}

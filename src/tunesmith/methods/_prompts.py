@@ -82,7 +82,28 @@ def refuse_pictures(pretrained: Pretrained, method: str) -> None:
     if reads_pictures(pretrained):
         raise ModelError(
             f"{method} puts what it learns before the words of a text, and {type(pretrained.model).__name__} reads "
-            "pictures. For a vision transformer use visual_prompt; for any picture model lora, ia3, adapter, full."
+            "pictures. For a vision transformer use visual_prompt or prefix_tuning; for any picture model lora, full."
+        )
+
+
+def try_on_picture(pretrained: Pretrained, own: str, what: str) -> None:
+    """One picture: ModelError unless the answer depends on every row [..., size] of the parameters whose last name is
+    `own`, which are called `what`."""
+    import torch
+
+    from tunesmith.models.stand_in import evaluating
+
+    model, form = pretrained.model, pretrained.processor
+    learned = [p for n, p in model.named_parameters() if n.rpartition(".")[2] == own]
+    picture = torch.linspace(-1, 1, 3 * form.height * form.width).reshape(1, 3, form.height, form.width)
+    with evaluating(model), torch.enable_grad(), torch.random.fork_rng(devices=[]):
+        answer = model(picture.to(next(model.parameters())))
+        logits: Tensor = getattr(answer, "logits", answer)
+        gradients = torch.autograd.grad(logits.square().sum(), learned, allow_unused=True)
+    if any(g is None or not bool(g.abs().sum(dim=-1).all()) for g in gradients):
+        raise ModelError(
+            f"{type(model).__name__} does not attend to {what}. Methods that work here: lora, ia3, norm_tuning, full, "
+            "head."
         )
 
 

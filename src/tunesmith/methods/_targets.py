@@ -89,7 +89,7 @@ def _nothing(anatomy: Anatomy, convs: tuple[str, ...]) -> str:
         )
     return (
         "This model has neither linear layers nor plain convolutions inside its blocks that an adapter could stand "
-        "beside. Methods that work here: full, last_blocks, head."
+        "beside. Methods that work here: full, head."
     )
 
 

@@ -123,7 +123,7 @@ class Adapter(Method):
         if not layers:
             raise ModelError(
                 f"{type(model).__name__} has no plain convolution with a middle inside its blocks, which adapter "
-                "needs. Methods that work here: norm_tuning, full, last_blocks, head."
+                "needs. Methods that work here: full, head."
             )
         freeze_all_but(model, anatomy.head)
         _parallel.stand_beside(model, layers, self.size, self.scale)

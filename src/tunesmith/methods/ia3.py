@@ -90,6 +90,6 @@ def _layers(pretrained: Pretrained) -> tuple[tuple[Layer, ...], tuple[Layer, ...
     if not scaled and not down:
         raise ModelError(
             f"{type(pretrained.model).__name__} has neither keys and values nor plain convolutions inside its blocks, "
-            "which ia3 scales. Methods that work here: norm_tuning, full, last_blocks, head."
+            "which ia3 scales. Methods that work here: full, head."
         )
     return scaled, down

@@ -9,7 +9,8 @@ a last convolution behind them (EfficientNet's `conv_head`) is one more. `statis
 
 ## Fits
 
-Every model. A language model's output layer stays.
+Every model that is built of blocks (of torchvision's detectors all but `ssd300_vgg16`). A language model's output layer
+stays.
 
 ## Cost
 
@@ -56,8 +57,13 @@ class LastBlocks(Method):
     statistics: Statistics = Field("auto", description="of BatchNorm: frozen, moving, or auto, see above")
 
     def prepare(self, pretrained: Pretrained) -> nn.Module:
-        """Freeze everything below the last blocks. ModelError if the model has fewer blocks."""
+        """Freeze everything below the last blocks. ModelError if the model has fewer blocks, or none."""
         anatomy = pretrained.anatomy
+        if not anatomy.blocks:
+            raise ModelError(
+                f"{type(pretrained.model).__name__} is one row of layers without blocks, so last_blocks would train "
+                "its head alone. Methods that work here: full, bitfit, head."
+            )
         if self.blocks > len(anatomy.blocks) > 1:
             raise ModelError(
                 f"method.blocks is {self.blocks}, but this model has {len(anatomy.blocks)} blocks. "

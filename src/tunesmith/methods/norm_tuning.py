@@ -61,7 +61,7 @@ class NormTuning(Method):
         if not norms:
             raise ModelError(
                 f"{type(pretrained.model).__name__} has no normalisation layer with weights. "
-                "Methods that work here: lora, bitfit, head, full."
+                "Methods that work here: bitfit, head, full."
             )
         settle_statistics(pretrained, self.statistics)
         freeze_all_but(pretrained.model, (*norms, *anatomy.head))

@@ -13,7 +13,14 @@ much that it must first learn to speak again, so `auto` is words there, and rand
 ## Fits
 
 Classifiers of texts and language models that accept past keys and values: BERT, RoBERTa, ELECTRA, GPT-2, Llama do,
-DistilBERT, ALBERT, DeBERTa and ModernBERT do not. No vision transformer does; there `visual_prompt` is its like.
+DistilBERT, ALBERT, DeBERTa and ModernBERT do not. Vision transformers that classify pictures: ViT, DeiT and DINOv2 of
+transformers and of timm (those with timm's plain `Attention`). Not Swin and BEiT (positions between tokens), EVA
+(rotated keys), torchvision's transformers, which compute attention in one piece, conv nets, or detectors.
+
+On pictures the first values are small random numbers, or zero; `projection` and `text` are for texts. No library has a
+form for a vision transformer's prefixes: what is written is `prefixes.safetensors` and `prefixes.json` beside
+`base_model.json`, which names the model they belong to. `tunesmith predict` and `tunesmith evaluate` read that; a plain
+timm or transformers program does not. Choose lora where it must.
 
 ## Cost
 
@@ -42,13 +49,17 @@ from pydantic import Field, model_validator
 
 from tunesmith.errors import ModelError
 from tunesmith.methods import _peft, _prompts
-from tunesmith.methods.base import Method, is_language_model
+from tunesmith.methods.base import Method, freeze_all_but, is_language_model, reads_pictures
 from tunesmith.types import Pretrained
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor, nn
+
+SPREAD = 0.02
+"""Deviation of a picture model's first keys and values, that of transformers' new weights."""
+_OTHERS = "Methods that work here: lora, ia3, norm_tuning, full, head."
 
 
 class PrefixTuning(Method):
@@ -58,6 +69,8 @@ class PrefixTuning(Method):
     learning_rate_source: ClassVar[str] = "0.971 on BBC news in 2 passes (docs/experiments.md)"
     language_learning_rate: ClassVar[float | None] = 2e-2
     language_learning_rate_source: ClassVar[str] = "between 1e-2 and 3e-2 on identity answers (docs/experiments.md)"
+    vision_learning_rate: ClassVar[float | None] = 1e-2
+    vision_learning_rate_source: ClassVar[str] = "starting value; soft prompts take a high rate"
     has_line: ClassVar[bool] = False
 
     length: int = Field(20, ge=1, le=1000, description="learned keys and values a layer")
@@ -85,10 +98,12 @@ class PrefixTuning(Method):
         return self.length
 
     def prepare(self, pretrained: Pretrained) -> nn.Module:
-        """Put the prefix in. ModelError if the model takes no past keys and values."""
+        """Put the prefix in. ModelError if the model takes no past keys and values, or of a vision transformer's
+        attention none before its own."""
         from peft import PrefixTuningConfig
 
-        _prompts.refuse_pictures(pretrained, "prefix_tuning")
+        if reads_pictures(pretrained):
+            return self._on_pictures(pretrained)
         model = pretrained.model
         backbone = getattr(model, getattr(model, "base_model_prefix", ""), model)
         if not any("past_key_values" in inspect.signature(m.forward).parameters for m in (model, backbone)):
@@ -111,12 +126,62 @@ class PrefixTuning(Method):
         return wrapped
 
     def passed_by(self, model: nn.Module) -> AbstractContextManager[None]:
-        """The model without what stands before its texts."""
-        return _prompts.passed_by(model)
+        """The model without what stands before its texts, or its attention without what stands before its keys."""
+        from tunesmith.models import visual_prefixes
+
+        return visual_prefixes.passed_by(model) if visual_prefixes.holders(model) else _prompts.passed_by(model)
 
     def save(self, model: nn.Module, folder: Path, pretrained: Pretrained) -> None:
-        """Write peft's format, the projection worked out."""
+        """Write peft's format, the projection worked out; of a picture model the prefixes and the head."""
+        if reads_pictures(pretrained):
+            from tunesmith.models import visual_prefixes
+            from tunesmith.models.vision_files import write_companions
+
+            visual_prefixes.write(folder, model, self.learned(model))
+            write_companions(pretrained, folder)
+            return
         _peft.write(model, folder, pretrained, changes={"prefix_projection": False, "init_weights": None})
+
+    def merge(self, model: nn.Module) -> nn.Module:
+        """A copy with the prefix; ModelError for a picture model, which no library could build with it."""
+        from tunesmith.models import visual_prefixes
+
+        if visual_prefixes.holders(model):
+            raise ModelError(
+                "prefix_tuning cannot be merged: its keys and values are inputs of attention, not weights, and no "
+                "plain picture model has them. Deploy the run as it is, or train with lora, ia3 or adapter."
+            )
+        return super().merge(model)
+
+    def _on_pictures(self, pretrained: Pretrained) -> nn.Module:
+        """Keys and values of every attention layer of a vision transformer, and its head."""
+        import torch
+
+        from tunesmith.models import visual_prefixes
+
+        model, attention, library = pretrained.model, pretrained.anatomy.attention, pretrained.library
+        name = type(model).__name__
+        if not attention:
+            raise ModelError(
+                f"prefix_tuning puts keys and values before those of a vision transformer that classifies, and {name} "
+                f"is none. {_OTHERS}"
+            )
+        if self.projection or self.initialisation == "words":
+            given = "projection: true" if self.projection else "initialisation: words"
+            raise ModelError(f"method.{given} is for texts, and {name} reads pictures. Leave it out, or use lora.")
+        try:
+            heads, size = visual_prefixes.shape_of(model, attention, library)
+            device = next(model.parameters()).device
+            spread = 0.0 if self.initialisation == "zero" else SPREAD
+            prefixes = [torch.randn(2, heads, self.length, size, device=device) * spread for _ in attention]
+            freeze_all_but(model, pretrained.anatomy.head)
+            visual_prefixes.put_in(model, attention, library, prefixes)
+            _prompts.try_on_picture(pretrained, "prefix", "learned keys and values")
+        except (TypeError, ValueError, RuntimeError, AssertionError, IndexError) as fault:
+            raise ModelError(
+                f"{name} cannot use prefix_tuning: {' '.join(str(fault).split())[:200]}. {_OTHERS}"
+            ) from fault
+        return model
 
     def _words(self, pretrained: Pretrained) -> Tensor | None:
         """First values from words, [length, keys and values of all blocks]; None where they are drawn or zero."""

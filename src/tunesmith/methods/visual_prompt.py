@@ -9,7 +9,7 @@ p_1 ... p_length]`. With `depth: deep` every block gets tokens of its own and fo
 ## Fits
 
 Vision transformers whose blocks attend to all tokens at once: ViT, DeiT, DINOv2 of timm, torchvision and transformers.
-Not Swin (windows), BEiT and EVA (positions between tokens), nor conv nets.
+Not Swin (windows), BEiT and EVA (positions between tokens), nor conv nets and detectors. `prefix_tuning` is near to it.
 
 ## Cost
 
@@ -39,8 +39,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from tunesmith.errors import ModelError
+from tunesmith.methods._prompts import try_on_picture
 from tunesmith.methods.base import Method, freeze_all_but, reads_pictures
-from tunesmith.types import PictureForm, Pretrained
+from tunesmith.types import Pretrained
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,7 +71,7 @@ class VisualPrompt(Method):
         count = len(anatomy.blocks) if self.depth == "deep" else 1
         put_in(model, anatomy.blocks, [self._drawn(pretrained) for _ in range(count)])
         try:
-            _try_out(model, pretrained.processor)
+            try_on_picture(pretrained, "prompt", "learned tokens")
         except (TypeError, ValueError, RuntimeError, AssertionError, IndexError) as fault:
             words = " ".join(str(fault).split())[:200]
             raise ModelError(f"{type(model).__name__} cannot take more tokens ({words}). {_OTHERS}") from fault
@@ -122,21 +123,3 @@ def _width(pretrained: Pretrained) -> int:
         if layer.block == 0 and layer.kind in ("norm", "linear"):
             return layer.inputs
     raise ModelError(f"{type(pretrained.model).__name__} does not tell how wide its tokens are. {_OTHERS}")
-
-
-def _try_out(model: nn.Module, form: PictureForm) -> None:
-    """One picture: every answer must depend on every learned token."""
-    import torch
-
-    training = model.training
-    model.eval()
-    first = next(model.parameters())
-    picture = torch.linspace(-1, 1, 3 * form.height * form.width).reshape(1, 3, form.height, form.width)
-    with torch.enable_grad(), torch.random.fork_rng(devices=[]):
-        answer = model(picture.to(first))
-        prompts = [p for n, p in model.named_parameters() if n.endswith(".prompt")]
-        logits: Tensor = getattr(answer, "logits", answer)
-        gradients = torch.autograd.grad(logits.square().sum(), prompts, allow_unused=True)
-    model.train(training)
-    if any(g is None or not bool(g.abs().sum(dim=1).all()) for g in gradients):
-        raise ModelError(f"{type(model).__name__} does not attend to learned tokens. {_OTHERS}")

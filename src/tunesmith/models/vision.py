@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -12,11 +12,18 @@ from torch import nn
 from tunesmith.errors import ModelError
 from tunesmith.models.vision_anatomy import find_vision_anatomy
 from tunesmith.models.vision_described import Described, describe
+from tunesmith.models.vision_form import timm_test_form
 from tunesmith.models.vision_heads import Names, fit_outputs, replace_output
 from tunesmith.models.vision_read import Read, drawing, fingerprint
 from tunesmith.models.vision_resize import set_size
 from tunesmith.models.vision_source import DRAWN, is_drawn
 from tunesmith.types import ModelSource, PictureForm, Pretrained
+
+_ADVICE = {
+    "task.size": "Set task.size to one that it can, or leave it out.",
+    "task.test_size": "It is bound to the size that it trains at, as networks with a position for each patch are: "
+    "leave task.test_size out and raise task.size, or take one that reads any size (a conv net, transformers' DINOv2).",
+}
 
 
 def load_image_classifier(
@@ -26,12 +33,14 @@ def load_image_classifier(
     multi_label: bool,
     seed: int,
     size: int | tuple[int, int] | None = None,
+    test_size: int | Literal["model"] | None = None,
 ) -> Pretrained:
     """The source's network in evaluation mode, float32, with one output a label; its processor is a PictureForm.
 
     Labels that the pretrained classifier knows by name keep their rows; new rows, and with `pretrained: false` all
     weights, are drawn from `seed`. size: pixels of a picture's side, or (height, width); None: the model's own.
-    ModelError for files that are broken, unsafe or of another network, and for a size that the network cannot take.
+    test_size: pixels of a side outside of training, "model" for what the network's own config recommends; None: as in
+    training. ModelError for files that are broken, unsafe or of another network, and for a size that it cannot take.
     """
     read = read_source(source, labels, seed)
     drawn = set(read.drawn) | _fit_labels(read, source.library, labels, seed)
@@ -42,11 +51,14 @@ def load_image_classifier(
         model, arguments = set_size(model, source.library, sides, arguments)
         form = replace(form, height=sides[0], width=sides[1])
     model = model.float().eval()
-    _try(model, form, len(labels))
+    _try(model, form, len(labels), "task.size")
+    if test_size is not None:
+        form = _for_tests(model, form, test_size)
+        _try(model, form, len(labels), "task.test_size")
     if is_drawn(source):
         drawn |= {f"{name}.{own}" for name in read.outputs for own, _ in model.get_submodule(name).named_parameters()}
         source = replace(source, sha256={**source.sha256, DRAWN: fingerprint(model)})
-    describe(model, Described(tuple(labels), multi_label, seed, sides, arguments))
+    describe(model, Described(tuple(labels), multi_label, seed, sides, arguments, test_size))
     anatomy = find_vision_anatomy(model, library=source.library, newly_drawn=drawn, form=form)
     return Pretrained(model, form, anatomy, source, source.library)
 
@@ -116,7 +128,24 @@ def _tell_labels(model: Any, library: str, labels: Sequence[str], *, multi_label
         set_labels(model.config, labels, multi_label=multi_label)
 
 
-def _try(model: nn.Module, form: PictureForm, count: int) -> None:
+def _for_tests(model: nn.Module, form: PictureForm, test_size: int | Literal["model"]) -> PictureForm:
+    """The form with another size outside of training. ModelError for a size below that of training."""
+    found = timm_test_form(model, form) if test_size == "model" else replace(form, height=test_size, width=test_size)
+    if found is None:
+        raise ModelError(
+            f"task.test_size: model, but the configuration of {type(model).__name__} names no size for tests. "
+            f"Write a number of pixels: about {round(form.height * 1.15 / 32) * 32} where it trains at {form.height}."
+        )
+    if found.height < form.height or found.width < form.width:
+        raise ModelError(
+            f"task.test_size is {found.height} pixels, fewer than the {form.height} of training. Write {form.height} "
+            "or more, or a smaller task.size."
+        )
+    sides = form.height, form.width
+    return found if (found.height, found.width) == sides else replace(found, train=sides)
+
+
+def _try(model: nn.Module, form: PictureForm, count: int, option: str) -> None:
     """One grey picture through the network; ModelError unless one finite answer a label comes out."""
     try:
         with torch.no_grad():
@@ -124,7 +153,7 @@ def _try(model: nn.Module, form: PictureForm, count: int) -> None:
     except (RuntimeError, ValueError, AssertionError, IndexError) as error:
         raise ModelError(
             f"{type(model).__name__} cannot take a picture of {form.height} x {form.width} pixels: "
-            f"{' '.join(str(error).split())[:300]}. Set task.size to one that it can, or leave it out."
+            f"{' '.join(str(error).split())[:300]}. {_ADVICE[option]}"
         ) from error
     logits = getattr(answer, "logits", answer)
     if not isinstance(logits, torch.Tensor) or logits.shape != (1, count):

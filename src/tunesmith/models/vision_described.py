@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tunesmith.errors import ModelError
 
@@ -21,13 +21,15 @@ _ATTRIBUTE = "described"
 @dataclass(frozen=True, slots=True)
 class Described:
     """labels: one an output. seed: drew the new weights. size: pixels asked for, or None for the model's own.
-    arguments: what torchvision built the network with."""
+    test_size: pixels of a side asked for outside of training, "model" for those that its config names, None for the
+    same. arguments: what torchvision built the network with."""
 
     labels: tuple[str, ...]
     multi_label: bool = False
     seed: int = 0
     size: tuple[int, int] | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    test_size: int | Literal["model"] | None = None
 
 
 def describe(model: nn.Module, described: Described) -> None:

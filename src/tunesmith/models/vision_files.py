@@ -18,7 +18,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from tunesmith.errors import ModelError
-from tunesmith.models import visual_prompts
+from tunesmith.models import visual_prefixes, visual_prompts
 from tunesmith.models.quiet import quiet
 from tunesmith.models.vet import read_config
 from tunesmith.models.vision import load_image_classifier
@@ -38,7 +38,7 @@ from tunesmith.models.weights_file import WEIGHTS, read_object
 from tunesmith.types import ModelSource, PictureForm, Pretrained
 
 BASE = "base_model.json"
-ADAPTERS = ("adapter_config.json", visual_prompts.FILE)
+ADAPTERS = ("adapter_config.json", visual_prompts.FILE, visual_prefixes.FILE)
 
 
 def write_model(model: nn.Module, folder: Path, pretrained: Pretrained) -> None:
@@ -64,7 +64,7 @@ def write_companions(pretrained: Pretrained, folder: Path) -> None:
     if not any((folder / name).is_file() for name in ADAPTERS):
         return
     told, source = description(pretrained.model), asdict(pretrained.source)
-    base = {"labels": told.labels, "multi_label": told.multi_label, "seed": told.seed, "size": told.size}
+    base = {name: getattr(told, name) for name in ("labels", "multi_label", "seed", "size", "test_size")}
     (folder / BASE).write_text(json.dumps({"source": source, **base}, indent=2), encoding="utf-8")
 
 
@@ -75,8 +75,8 @@ def read_image_classifier(folder: Path) -> tuple[nn.Module, PictureForm]:
     """
     if (folder / "adapter_config.json").is_file():
         return _read_adapter(folder)
-    if (folder / visual_prompts.FILE).is_file():
-        return _read_prompted(folder)
+    if any((folder / name).is_file() for name in ADAPTERS):
+        return _read_inputs(folder)
     config = read_config(folder)
     if config.get("library") == "torchvision":
         from tunesmith.models.vision_torchvision import build
@@ -109,7 +109,14 @@ def read_base(folder: Path) -> Pretrained:
     source = ModelSource(**told["source"])
     _check_unchanged(source, path)
     size = tuple(told["size"]) if told.get("size") else None
-    found = load_image_classifier(source, told["labels"], multi_label=told["multi_label"], seed=told["seed"], size=size)
+    found = load_image_classifier(
+        source,
+        told["labels"],
+        multi_label=told["multi_label"],
+        seed=told["seed"],
+        size=size,
+        test_size=told.get("test_size"),
+    )
     if found.source.sha256.get(DRAWN) != source.sha256.get(DRAWN):
         raise ModelError(
             f"The adapter in {folder} was trained on weights drawn from seed {told['seed']}, and this version of torch "
@@ -126,10 +133,13 @@ def _read_adapter(folder: Path) -> tuple[nn.Module, PictureForm]:
     return model.eval(), base.processor
 
 
-def _read_prompted(folder: Path) -> tuple[nn.Module, PictureForm]:
-    """A vision transformer with the learned tokens that `visual_prompt` wrote; no library has a form for them."""
+def _read_inputs(folder: Path) -> tuple[nn.Module, PictureForm]:
+    """A vision transformer with the learned tokens that `visual_prompt` wrote, or `prefix_tuning`'s keys and values."""
     base = read_base(folder)
-    visual_prompts.read_into(base.model, base.anatomy.blocks, folder)
+    if (folder / visual_prompts.FILE).is_file():
+        visual_prompts.read_into(base.model, base.anatomy.blocks, folder)
+    else:
+        visual_prefixes.read_into(base.model, base.library, folder)
     return base.model.eval(), base.processor
 
 

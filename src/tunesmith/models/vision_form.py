@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from math import floor
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -32,6 +33,16 @@ def timm_form(model: Any) -> PictureForm:
         std=_three(told["std"]),
         squash=told["crop_mode"] == "squash",
     )
+
+
+def timm_test_form(model: Any, form: PictureForm) -> PictureForm | None:
+    """The form that a timm network's pretrained_cfg recommends for testing; None where it recommends none."""
+    told: Mapping[str, Any] = getattr(model, "pretrained_cfg", None) or {}
+    if not told.get("test_input_size"):
+        return None
+    height, width = told["test_input_size"][1:]
+    share = float(told.get("test_crop_pct") or form.crop_share)
+    return replace(form, height=int(height), width=int(width), crop_share=share)
 
 
 def timm_config(form: PictureForm) -> dict[str, Any]:
@@ -78,8 +89,9 @@ def form_from_json(told: Mapping[str, Any], path: Path) -> PictureForm:
 
 
 def form_to_json(form: PictureForm) -> dict[str, Any]:
-    """The form as plain JSON values."""
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(form).items()}
+    """The form as plain JSON values, but for the size in training, which a delivered model no longer has."""
+    told = asdict(replace(form, train=None))
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in told.items() if key != "train"}
 
 
 def processor_form(processor: Any, *, native: int = 224) -> PictureForm:
@@ -133,7 +145,7 @@ def _sides(told: Mapping[str, Any], kind: str, native: int) -> tuple[int, int, f
 def processor_config(form: PictureForm) -> dict[str, Any]:
     """A preprocessor_config.json that does just what the form says, for `AutoImageProcessor`."""
     sides = (form.height, form.width)
-    height, width = (round(side / form.crop_share) for side in sides)
+    height, width = (floor(side / form.crop_share + 1e-6) for side in sides)  # as pictures/form.py resizes
     resample = {"nearest": 0, "bilinear": 2, "bicubic": 3}[form.interpolation]
     return {
         "image_processor_type": "BitImageProcessor",

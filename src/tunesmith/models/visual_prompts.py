@@ -1,12 +1,7 @@
-"""Learned tokens in a vision transformer: put in, written, and read back.
-
-No library has a form for them, so they are written as what they are: `visual_prompts.safetensors` (the tokens and the
-head, by name) and `visual_prompts.json` (how many, in which blocks), beside the base model's config.
-"""
+"""Learned tokens in a vision transformer: put in, written, and read back (as `learned_inputs` keeps them)."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -15,12 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tunesmith.errors import ModelError
+from tunesmith.models.learned_inputs import fill, read_learned, write_learned
 from tunesmith.models.stand_in import attribute
-from tunesmith.models.weights_file import read_object
 
-FILE = "visual_prompts.json"
-WEIGHTS = "visual_prompts.safetensors"
+STEM = "visual_prompts"
+FILE = f"{STEM}.json"
 
 
 class Prompted(nn.Module):
@@ -69,22 +63,12 @@ def passed_by(model: nn.Module) -> AbstractContextManager[None]:
 
 def write(folder: Path, tensors: Mapping[str, Tensor], *, length: int, deep: bool) -> None:
     """Write the learned tensors."""
-    from safetensors.torch import save_file
-
-    folder.mkdir(parents=True, exist_ok=True)
-    whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    save_file(whole, folder / WEIGHTS, metadata={"format": "pt"})
-    (folder / FILE).write_text(json.dumps({"length": length, "deep": deep}, indent=2), encoding="utf-8")
+    write_learned(folder, STEM, tensors, {"length": length, "deep": deep})
 
 
 def read_into(model: nn.Module, blocks: Sequence[str], folder: Path) -> None:
     """Put the tokens and the head that `folder` holds into the untouched model they were trained on, in place."""
-    from safetensors.torch import load_file
-
-    told, tensors = read_object(folder / FILE), load_file(folder / WEIGHTS)
+    told, tensors = read_learned(folder, STEM)
     prompted = blocks if told["deep"] else blocks[:1]
     put_in(model, blocks, [tensors[f"{name}.prompt"].clone() for name in prompted])
-    odd = model.load_state_dict(tensors, strict=False).unexpected_keys
-    if odd:
-        raise ModelError(f"{folder / WEIGHTS} does not fit its base model: {', '.join(odd[:3])} are not in it.")
-    model.eval()
+    fill(model, tensors, folder)

@@ -133,18 +133,22 @@ def why(options: Augment, examples: int) -> str:
 
 
 def augmented(stored: np.ndarray, form: PictureForm, options: Augment, *, seed: int) -> Tensor:
-    """One training view of a stored picture (`form.stored`), uint8 [3, form.height, form.width].
+    """One training view of a stored picture (`form.stored`), uint8 [3, height, width] of the form in training.
 
     Every draw follows from `seed`, a whole number from 0; options must be resolved.
     """
     from tunesmith.pictures import policy
-    from tunesmith.pictures.form import centred
-    from tunesmith.pictures.random_crop import cropped
+    from tunesmith.pictures.form import centred, in_training
+    from tunesmith.pictures.random_crop import cropped, resized_to
 
     if "auto" in (value for _, value in options):
         raise ValueError("augmentation options must be resolved first (tunesmith.pictures.augment.resolved)")
     rng = _generator(seed, _VIEW)
-    pixels = centred(stored, form) if options.crop == 1 else cropped(stored, form, float(options.crop), rng)
+    trained = in_training(form)
+    if options.crop == 1:
+        pixels = resized_to(trained, centred(stored, form))
+    else:
+        pixels = cropped(stored, trained, float(options.crop), rng)
     if rng.random() < float(options.flip):
         pixels = pixels.flip(-1)
     if options.colour:

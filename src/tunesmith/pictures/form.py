@@ -12,6 +12,7 @@ Pixels stay whole numbers of eight bits until `normalised`, a quarter of the mem
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import floor
 
 import numpy as np
@@ -61,6 +62,13 @@ def centred(stored: np.ndarray, form: PictureForm) -> Tensor:
     top = round((stored.shape[0] - form.height) / 2)
     left = round((stored.shape[1] - form.width) / 2)
     return tensor_of(stored[top : top + form.height, left : left + form.width]).contiguous()
+
+
+def in_training(form: PictureForm) -> PictureForm:
+    """The form that a model is trained in: the same, where it names no other height and width for that."""
+    if form.train is None:
+        return form
+    return replace(form, height=form.train[0], width=form.train[1], train=None)
 
 
 def tensor_of(picture: np.ndarray) -> Tensor:

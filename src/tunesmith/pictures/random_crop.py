@@ -28,9 +28,15 @@ def cropped(stored: np.ndarray, form: PictureForm, least: float, rng: np.random.
     height = max(1, min(tall, round(form.height * scale * sqrt(area / shape))))
     width = max(1, min(wide, round(form.width * scale * sqrt(area * shape))))
     top, left = int(rng.integers(tall - height + 1)), int(rng.integers(wide - width + 1))
-    region = tensor_of(stored[top : top + height, left : left + width])
+    return resized_to(form, tensor_of(stored[top : top + height, left : left + width]))
+
+
+def resized_to(form: PictureForm, region: Tensor) -> Tensor:
+    """uint8 [3, any height, any width] as uint8 [3, form.height, form.width]; itself where it has that size."""
+    size = [form.height, form.width]
+    if list(region.shape[-2:]) == size:
+        return region
     # Pillow's "nearest" is what torchvision calls nearest-exact.
     interpolation = InterpolationMode("nearest-exact" if form.interpolation == "nearest" else form.interpolation)
-    size = [form.height, form.width]
     resized: Tensor = functional.resize(region, size, interpolation=interpolation, antialias=True)
     return resized

@@ -2,8 +2,9 @@
 
 Which lines follows from what lies in `best/`: `adapter_config.json` means peft; a `config.json` with an `architecture`
 is timm's, or torchvision's where it says so; any other is transformers'. A `load.py` beside the weights, which comes
-with a detector that no single call builds, is run. An adapter on weights that no file holds (drawn from a seed, or
-stretched to another size of picture) is read back by tunesmith alone, and the lines then say so.
+with a detector that no single call builds, is run. Learned tokens and prefixes of a picture model, and an adapter on
+weights that no file holds (drawn from a seed, or stretched to another size of picture), are read back by tunesmith
+alone, and the lines then say so.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ ADAPTED = card_language.ADAPTED
 
 def code(facts: Facts) -> str:
     """The lines, fenced as Python."""
-    if facts.speaks:
+    if learned_inputs(facts):
+        lines = _by_tunesmith("No library has a form for learned inputs of a picture model, so tunesmith reads them.")
+    elif facts.speaks:
         lines = card_language.lines(facts, adapter(facts))
     elif facts.task == "object_detection":
         lines = _detector(facts)
@@ -59,6 +62,11 @@ def library(facts: Facts) -> str:
 def adapter(facts: Facts) -> dict[str, Any]:
     """What peft itself says of a delivered adapter; empty for a whole model."""
     return _read(facts, "adapter_config.json")
+
+
+def learned_inputs(facts: Facts) -> bool:
+    """Whether `best/` holds learned tokens or prefixes, which no plain library puts into the network beside them."""
+    return bool(_read(facts, "base_model.json")) and not adapter(facts)
 
 
 def _transformers(facts: Facts, names: tuple[str, ...], made_of: str, asked: str) -> str:
@@ -110,7 +118,9 @@ def _network(facts: Facts, builder: str) -> str:
     """A network of timm or torchvision, with its adapter or whole, and one picture through it."""
     base, tuned = _read(facts, "base_model.json"), adapter(facts)
     if tuned and not _rebuilt(base, builder):
-        return _by_tunesmith()
+        return _by_tunesmith(
+            "The weights below this adapter stand in no file as they were tuned: tunesmith makes them."
+        )
     imports = ["import json", "import torch", f"import {builder}", "from PIL import Image"]
     key, count = ('"label_names"', "num_classes=len(labels)") if builder == "timm" else ('"labels"', "")
     lines = [HERE, CONFIG, f"labels = config[{key}]"]
@@ -176,10 +186,10 @@ def _rebuilt(base: dict[str, Any], builder: str) -> bool:
     return held and not (builder == "torchvision" and base.get("size"))
 
 
-def _by_tunesmith() -> str:
+def _by_tunesmith(why: str) -> str:
     return "\n".join(
         (
-            "# The weights below this adapter stand in no file as they were tuned, so tunesmith makes them again.",
+            f"# {why}",
             "from pathlib import Path",
             "from tunesmith.models.vision_files import read_image_classifier",
             "",
@@ -199,7 +209,7 @@ def _torchvision_picture() -> list[str]:
     return [
         'form = config["form"]',
         'size = [form["height"], form["width"]]',
-        'sides = size if form["squash"] else round(min(size) / form["crop_share"])',
+        'sides = size if form["squash"] else int(min(size) / form["crop_share"] + 1e-6)',
         'steps = [v2.ToImage(), v2.Resize(sides, v2.InterpolationMode(form["interpolation"])), v2.CenterCrop(size)]',
         'steps += [v2.ToDtype(torch.float32, scale=True), v2.Normalize(form["mean"], form["std"])]',
         f'picture = v2.Compose(steps)(Image.open("{PICTURE}").convert("RGB"))',

@@ -98,7 +98,7 @@ def _tiles(facts: Facts) -> list[dict[str, str]]:
     trained = sum(float(s.get("seconds") or 0) for s in facts.steps)
     seen = sum(int(s.get("examples") or 0) for s in facts.steps)
     pace = f"{len(facts.steps):,} steps" + (f", {seen / trained:,.0f} examples a second" if trained else "")
-    adapter = (facts.folder / "best" / "adapter_config.json").is_file()
+    adapter = any((facts.folder / "best" / name).is_file() for name in ("adapter_config.json", "base_model.json"))
     tiles = [
         (
             "learned",

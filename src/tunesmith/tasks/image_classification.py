@@ -17,18 +17,7 @@ from pydantic import Field
 from tunesmith.pictures.augment import PRESETS, Augment, resolved, why
 from tunesmith.tasks import _classification as classification
 from tunesmith.tasks.base import Encoded, Kind, Task
-from tunesmith.types import (
-    Batch,
-    Example,
-    Examples,
-    Interval,
-    Loss,
-    MainScore,
-    ModelSource,
-    PictureForm,
-    Prediction,
-    Pretrained,
-)
+from tunesmith.types import Batch, Example, Examples, Interval, Loss, MainScore, ModelSource, Prediction, Pretrained
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,6 +35,9 @@ class ImageClassification(Task):
     size: Annotated[int, Field(ge=16, le=2048)] | Literal["auto"] = Field(
         "auto", description="pixels of a side that the model is given; auto: the model's own"
     )
+    test_size: Annotated[int, Field(ge=16, le=2048)] | Literal["auto", "model"] = Field(
+        "auto", description="pixels of a side for scores and answers; auto: as in training; model: what its config says"
+    )
     augment: Augment = Field(default_factory=Augment, description="how training pictures are varied")
     class_weights: Literal["none", "balanced"] | dict[str, float] = Field(
         "none", description="weight of each class in the loss; balanced: inverse of its frequency"
@@ -54,8 +46,9 @@ class ImageClassification(Task):
 
     @property
     def fixed(self) -> bool:
-        """Where pictures are not augmented."""
-        return all(getattr(self.augment, name) == value for name, value in PRESETS["none"].items())
+        """Where pictures are not augmented, nor smaller in training than for scores."""
+        plain = all(getattr(self.augment, name) == value for name, value in PRESETS["none"].items())
+        return plain and self.test_size in ("auto", self.size)
 
     @property
     def partners(self) -> int:
@@ -79,7 +72,8 @@ class ImageClassification(Task):
         from tunesmith.models.vision import load_image_classifier
 
         size = None if self.size == "auto" else self.size
-        found = load_image_classifier(source, labels, multi_label=multi_label, seed=seed, size=size)
+        test = None if self.test_size == "auto" else self.test_size
+        found = load_image_classifier(source, labels, multi_label=multi_label, seed=seed, size=size, test_size=test)
         found.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster convolutions
         return found
 
@@ -91,9 +85,13 @@ class ImageClassification(Task):
 
     def read(self, folder: Path) -> tuple[nn.Module, Any]:
         """Through the network's library (and peft) alone."""
+        import torch
+
         from tunesmith.models.vision_files import read_image_classifier
 
-        return read_image_classifier(folder)
+        model, form = read_image_classifier(folder)
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # sums in the order of training's
+        return model, form
 
     def settle(self, examples: int, *, only_head: bool) -> dict[str, tuple[Any, str]]:
         """How training pictures are varied. A head alone learns from fixed features, computed once."""
@@ -107,9 +105,9 @@ class ImageClassification(Task):
         """Patches of what the model is given, the same for all."""
         import numpy as np
 
-        from tunesmith.pictures.form import patches
+        from tunesmith.pictures.form import in_training, patches
 
-        form: PictureForm = pretrained.processor
+        form = in_training(pretrained.processor)
         return np.full(len(examples), patches(form.height, form.width))
 
     def encode(self, examples: Sequence[Example], processor: Any) -> list[Encoded]:
