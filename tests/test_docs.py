@@ -64,7 +64,7 @@ def masked(line: str) -> str:
 # The tutorial
 
 
-SLOW = ("pictures", "detection", "methods", "forgetting")
+SLOW = ("pictures", "detection", "methods", "forgetting", "tone", "preferences")
 BLOOD_CELLS = PROJECT / "../shared/data/detection/bccd_voc"
 
 
