@@ -42,6 +42,7 @@ from tunesmith.train.averaging import Average
 from tunesmith.train.checkpoint import newest_checkpoint, prune, restore_tensors, save_checkpoint
 from tunesmith.train.device import Device
 from tunesmith.train.loop import Progress, train
+from tunesmith.train.memory import Growth, trim
 from tunesmith.train.optimizer import optimizer_state, restore_optimizer
 
 KEPT = 2  # newest checkpoints that stay while training
@@ -189,6 +190,7 @@ def _train(
         looping, held = on_features(ready, learning, folder / ".work") or (learning, validation)
 
     def evaluate() -> dict[str, float]:
+        trim()  # what training has freed lies in pieces, and scoring needs blocks of other sizes
         scoring = {"task": ready.recipe.task, "processor": ready.pretrained.processor, "device": device}
         with average.in_place():
             return score(looping.model, held, **scoring) | (of_old() if of_old else {})
@@ -207,7 +209,7 @@ def _train(
         admits=admits(ready),
         penalty=guarded.penalty,
     )
-    patience = options.early_stopping
+    patience, growth = options.early_stopping, Growth()
     stop.wait = True
     with Board(folder, wanted=options.tensorboard and device.is_main) as board:
         if patience is not None and progress.evaluations_since_best >= patience:
@@ -215,6 +217,7 @@ def _train(
         for event in events:
             if isinstance(event, Step):
                 average.update(event.step)
+                growth.look()
             else:
                 spent.add("evaluations", event.seconds)
             log.add(event)
@@ -228,8 +231,7 @@ def _train(
             yield event
             if not evaluation_follows and asked:
                 raise InterruptedRun(f"stopped at step {progress.step}; go on with: tunesmith resume {folder}")
-            enough = patience is not None and progress.evaluations_since_best >= patience
-            if isinstance(event, Evaluated) and enough:
+            if isinstance(event, Evaluated) and patience is not None and progress.evaluations_since_best >= patience:
                 return
 
 
