@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.run import search_worker
@@ -72,7 +73,20 @@ def test_a_search_killed_ten_times_makes_the_same_trials(whole: Path, tmp_path: 
     assert seen == {f"{n:04d}" for n in range(10)}
 
 
-def _killed(folder: Path, kills: int, **options: int) -> None:
+@pytest.mark.slow
+def test_hyperband_prunes_and_kills_change_nothing(tmp_path: Path) -> None:
+    run(tmp_path / "calm", trials=12, pruning="hyperband")
+    rows = table(tmp_path / "calm")
+    assert {row["state"] for row in rows} == {"complete", "pruned"}
+    best = max((row for row in rows if row["state"] == "complete"), key=lambda row: row["values"][0])
+    for row in rows:
+        at = len(row["course"]) - 1
+        assert row["state"] == "complete" or row["course"][at][1] < best["course"][at][1], "the best is not pruned"
+    _killed(tmp_path / "killed", 4, trials=12, pruning="hyperband")
+    assert table(tmp_path / "killed") == rows
+
+
+def _killed(folder: Path, kills: int, **options: Any) -> None:
     """A search that `kill -9` meets so often at random moments, and that then comes to its end."""
     seed = int(os.environ.get("KILL_SEED", time.time_ns() % 1_000_000))
     print(f"KILL_SEED={seed}")
