@@ -156,13 +156,15 @@ class PictureForm:
 @dataclass(frozen=True, slots=True)
 class Pretrained:
     """A model ready for a method: module, its processor (a tokenizer, or for pictures a `PictureForm`), the names of
-    its parts, its source, and the library whose program shall load what is written."""
+    its parts, its source, the library whose program shall load what is written, and the labels whose rows its head
+    brought along."""
 
     model: nn.Module
     processor: Any
     anatomy: Anatomy
     source: ModelSource
     library: str = "transformers"
+    known: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,22 @@ def test_rows_of_known_labels_answer_as_before(kind: str, labels: list[str], mul
                 torch.testing.assert_close(now[:, place], was, rtol=1e-5, atol=1e-6)  # other sizes sum in other orders
 
 
+def test_known_labels_are_told(known: Written, tiny_folders: Callable[[str], Path], tmp_path: Path) -> None:
+    def told(source: ModelSource, labels: Sequence[str]) -> tuple[str, ...]:
+        return load_classifier(source, labels, multi_label=False, seed=0).known
+
+    assert told(known("bert"), KNOWN) == KNOWN
+    assert told(known("bert"), ["weather", "Film", "art", "sport"]) == ("Film", "sport")
+    assert told(known("bert"), ["weather", "art", "science"]) == ()
+    assert told(ModelSource("bert", str(tiny_folders("bert"))), ["a", "b"]) == ()
+    assert told(ModelSource("bert", str(tiny_folders("bert"))), ["LABEL_0", "LABEL_1"]) == ()
+    source = tiny_vision_source("timm_resnet", tmp_path / "net")
+    for labels, old in ((["newt", "car", "Dog"], ("car", "Dog")), (["newt"], ()), (BASE_LABELS, tuple(BASE_LABELS))):
+        assert load_image_classifier(source, labels, multi_label=False, seed=1).known == old
+    drawn = load_image_classifier(replace(source, weights="drawn"), ["car", "dog"], multi_label=False, seed=1)
+    assert drawn.known == ()
+
+
 def test_new_rows_are_small_and_drawn_from_the_seed(known: Written) -> None:
     def weight(labels: list[str], seed: int) -> torch.Tensor:
         loaded = load_classifier(known("bert"), labels, multi_label=False, seed=seed)
@@ -179,12 +195,16 @@ def test_a_detector_keeps_its_own_classes_first(tmp_path: Path) -> None:
     from tests.tiny_detectors import over_backbone, transformers_folder
 
     from tunesmith.models.detectors.files import write_detector
+    from tunesmith.models.detectors.load import load_detector
 
     source = ModelSource("detr", str(transformers_folder("detr", tmp_path / "detr")))
     assert kept_labels(source, ["dog", "cat"], kind="boxes") == ("white cell", "dog", "platelet", "cat")
     pretrained = over_backbone("retinanet")
     write_detector(pretrained.model, tmp_path / "net", pretrained)
     own = ModelSource("net", str(tmp_path / "net"), library="torchvision", architecture="retinanet")
+    assert load_detector(own, ["cat", "red cell"], seed=0).known == ("red cell",)
+    assert load_detector(own, ["cat"], seed=0).known == ()
+    assert load_detector(source, ["dog", "cat"], seed=0).known == ("dog",)
     assert kept_labels(own, ["cat"], kind="boxes") == ("platelet", "red cell", "white cell", "cat")
     coco = ModelSource("c", "", library="torchvision", architecture="ssd300_vgg16")
     assert kept_labels(coco, ["person"], kind="boxes")[0] == "person"

@@ -126,6 +126,16 @@ def test_classes_of_a_detector_stand_weakest_first_with_their_boxes(tmp_path: Pa
     ]
 
 
+def test_classes_that_a_detector_knew_are_told_from_new_ones(tmp_path: Path) -> None:
+    folder = write_detection_run(tmp_path / "cells")
+    file = folder / "manifest.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"known_labels": ["RBC", "WBC"]}))
+    (_, two, _, after), (_, one, _, new) = detection.detection(read_facts(folder))["old_and_new"]
+    assert (two, one, new) == (2, 1, 0.42)
+    assert after == pytest.approx((0.605 + 0.79) / 2)
+    assert report(folder)[0].text.count("known before") == 3
+
+
 def test_of_many_classes_the_weakest_curves_are_drawn(tmp_path: Path) -> None:
     labels = tuple(f"类别 {i}" for i in range(30))
     page, source = report(write_detection_run(tmp_path / "many", labels))

@@ -13,9 +13,10 @@ import pytest
 from tests.run.sample import write_json, write_lines, write_run
 
 from tunesmith.errors import RunError
-from tunesmith.run.report import write_report
+from tunesmith.run.report import context, write_report
 from tunesmith.run.report_parts import words
 from tunesmith.run.report_parts.charts import Line, line_chart, smooth, thin, ticks
+from tunesmith.run.report_parts.facts import read_facts
 
 VOID = {"meta", "br", "hr", "link", "img"}
 
@@ -95,6 +96,24 @@ def test_every_section_of_a_finished_run_is_there(tmp_path: Path) -> None:
     assert "not finished" not in page.text
     for told in ("train.learning_rate", "auto: lora's peak rate 2e-3", "4,141 rows were read", "7 texts occur with"):
         assert told in page.text
+
+
+def test_classes_that_the_model_knew_are_told_from_new_ones(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    page, _ = report(folder)
+    assert "known before" not in page.text, "nothing is told apart where all classes are new"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"known_labels": ["neutral"]}))
+    found = context(read_facts(folder))
+    by_label = {row["label"]: row for row in found["classes"]}
+    (known, one, before, after), (new, two, _, mean) = found["old_and_new"]
+    assert (known, one, new, two) == ("known before", 1, "new", 2)
+    assert (before, after) == (by_label["neutral"]["before"], by_label["neutral"]["after"])
+    assert mean == pytest.approx((by_label["negative"]["after"] + by_label["positive"]["after"]) / 2)
+    page, _ = report(folder)
+    assert page.text.count("known before") == 2
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"known_labels": ["negative", "neutral", "positive"]}))
+    assert context(read_facts(folder))["old_and_new"] == []
 
 
 def test_the_page_stands_alone(tmp_path: Path) -> None:

@@ -41,14 +41,15 @@ def load_classifier(
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise vet.explain_load_failure(error, folder) from error
     drawn = {str(name) for name in info["missing_keys"]} | {str(entry[0]) for entry in info["mismatched_keys"]}
-    drawn |= _match_labels(model, before, labels, drawn, seed, folder)
+    new_rows, known = _match_labels(model, before, labels, drawn, seed, folder)
+    drawn |= new_rows
     vet.check_loaded(model, info, folder)
     vet.check_finite(model)
     vet.check_vocabulary(model, processor)
     _set_padding(model, processor)
     model.eval()
     use_attention(model)
-    return Pretrained(model, processor, find_anatomy(model, drawn), source)
+    return Pretrained(model, processor, find_anatomy(model, drawn), source, known=known)
 
 
 def read_classifier(folder: Path) -> tuple[Any, Any]:
@@ -107,18 +108,19 @@ def _read(source: ModelSource, config: Any, seed: int) -> tuple[PreTrainedModel,
 
 def _match_labels(
     model: PreTrainedModel, before: Sequence[str], labels: Sequence[str], drawn: set[str], seed: int, folder: Path
-) -> set[str]:
+) -> tuple[set[str], tuple[str, ...]]:
     """Rows of the output layer go by label name: a label that the files' head knows keeps its row, whatever the order
-    and number; the rows of others are drawn. Gives the names of parameters that hold rows drawn here."""
+    and number; the rows of others are drawn. Gives the names of parameters that hold rows drawn here, and the labels
+    that are known."""
     name, layer = [(n, m) for n, m in model.named_modules() if isinstance(m, nn.Linear)][-1]
     if layer.out_features != len(labels) or list(before) == list(labels):
-        return set()
+        return set(), () if f"{name}.weight" in drawn else tuple(labels)
     parameters = {f"{name}.{own}": p for own, p in layer.named_parameters(recurse=False)}
     rows = exact_rows(before, labels)
     if f"{name}.weight" in drawn:  # no file brought it, or one of another size, and transformers has drawn it anew
         old = tensors_of_file(folder, list(parameters)) if rows else {}
         if any(key not in old or len(old[key]) != len(before) for key in parameters):
-            return set()
+            return set(), ()
     else:
         old = {key: parameter.detach().clone() for key, parameter in parameters.items()}
     with torch.no_grad():
@@ -131,7 +133,7 @@ def _match_labels(
         for key, parameter in parameters.items():
             for place, row in rows.items():
                 parameter[place] = old[key][row]
-    return set() if len(rows) == len(labels) else set(parameters)
+    return set() if len(rows) == len(labels) else set(parameters), tuple(labels[place] for place in sorted(rows))
 
 
 def _set_padding(model: PreTrainedModel, processor: Any) -> None:

@@ -26,7 +26,7 @@ def kept_labels(
     if kind == "images":
         old = _of_pictures(source, labels)
     else:
-        old = _of_texts(source) if kind == "texts" else _of_boxes(source)
+        old = _of_texts(source) if kind == "texts" else detector_labels(source)
     if not old:
         raise ModelError(
             f"model.keep_labels: true, but {source.name} brings no head with named classes for this task, so there is "
@@ -62,8 +62,8 @@ def _of_pictures(source: ModelSource, labels: Sequence[str]) -> tuple[str, ...]:
     return tuple(old) if all(old) and len(set(old)) == len(old) else ()
 
 
-def _of_boxes(source: ModelSource) -> tuple[str, ...]:
-    """Of a detector that comes whole; one over a classifier's network has no classes yet."""
+def detector_labels(source: ModelSource) -> tuple[str, ...]:
+    """The classes of a detector that comes whole, by its configuration; one over a classifier's network has none."""
     from tunesmith.models.vision_source import DRAWN
 
     folder = Path(source.path) if source.path else None

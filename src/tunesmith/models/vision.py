@@ -13,7 +13,7 @@ from tunesmith.errors import ModelError
 from tunesmith.models.vision_anatomy import find_vision_anatomy
 from tunesmith.models.vision_described import Described, describe
 from tunesmith.models.vision_form import timm_test_form
-from tunesmith.models.vision_heads import Names, fit_outputs, replace_output
+from tunesmith.models.vision_heads import Names, fit_outputs, kept_rows, replace_output
 from tunesmith.models.vision_read import Read, drawing, fingerprint
 from tunesmith.models.vision_resize import set_size
 from tunesmith.models.vision_source import DRAWN, is_drawn
@@ -43,6 +43,7 @@ def load_image_classifier(
     training. ModelError for files that are broken, unsafe or of another network, and for a size that it cannot take.
     """
     read = read_source(source, labels, seed)
+    known = () if _is_new(read) else tuple(labels[place] for place in sorted(kept_rows(read.known, labels)))
     drawn = set(read.drawn) | _fit_labels(read, source.library, labels, seed)
     model: Any = read.model
     _tell_labels(model, source.library, labels, multi_label=multi_label)
@@ -60,7 +61,7 @@ def load_image_classifier(
         source = replace(source, sha256={**source.sha256, DRAWN: fingerprint(model)})
     describe(model, Described(tuple(labels), multi_label, seed, sides, arguments, test_size))
     anatomy = find_vision_anatomy(model, library=source.library, newly_drawn=drawn, form=form)
-    return Pretrained(model, form, anatomy, source, source.library)
+    return Pretrained(model, form, anatomy, source, source.library, known)
 
 
 def known_names(source: ModelSource, labels: Sequence[str]) -> Names:

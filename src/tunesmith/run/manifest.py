@@ -53,6 +53,7 @@ def manifest(ready: Ready) -> dict[str, Any]:
         },
         "data": {"sha256": dict(dataset.summary.sha256), "summary": asdict(dataset.summary)},
         "labels": list(dataset.labels),
+        "known_labels": list(ready.pretrained.known),
         "multi_label": dataset.multi_label,
         "split": {name: _membership(getattr(dataset, name)) for name in ("train", "validation", "test")},
         "origins": dict(ready.origins),

@@ -73,6 +73,7 @@ def context(facts: Facts) -> dict[str, Any]:
         "curves": training.curves(facts),
         "confusions": answers.confusions(facts),
         "classes": answers.classes(facts),
+        "old_and_new": answers.old_and_new(answers.classes(facts)),
         "mistakes": answers.mistakes(facts) if facts.noun == "text" else pictures.mistakes(facts),
         "samples": pictures.samples(facts),
         "spoken_answers": side_by_side.side_by_side(facts),

@@ -13,6 +13,7 @@ from tunesmith.models.detectors import from_torchvision
 from tunesmith.models.detectors.anatomy import find_anatomy
 from tunesmith.models.detectors.detr import load_transformers
 from tunesmith.models.detectors.spec import NAMED, OVER_BACKBONE, DetectorOptions, Spec
+from tunesmith.models.kept_labels import detector_labels
 from tunesmith.models.vision import load_image_classifier
 from tunesmith.models.vision_source import DRAWN, is_drawn
 from tunesmith.types import ModelSource, PictureForm, Pretrained
@@ -58,7 +59,7 @@ def load_detector(
         )
     if source.library == "transformers":
         model, form, drawn = load_transformers(source, labels, seed=seed, size=size, pretrained=pretrained)
-        return Pretrained(model, form, find_anatomy(model, drawn), source, "transformers")
+        return Pretrained(model, form, find_anatomy(model, drawn), source, "transformers", _known(source, labels))
     if source.path:
         model, drawn = from_torchvision.load_delivered(source, labels, seed=seed, size=size, pretrained=pretrained)
     else:
@@ -69,7 +70,14 @@ def load_detector(
 def _ready(model: nn.Module, drawn: set[str], source: ModelSource) -> Pretrained:
     vet.check_finite(model)
     spec: Spec = model.spec  # type: ignore[assignment]
-    return Pretrained(model, form_of(spec), find_anatomy(model, drawn), source, "torchvision")
+    anatomy, known = find_anatomy(model, drawn), _known(source, spec.labels)
+    return Pretrained(model, form_of(spec), anatomy, source, "torchvision", known)
+
+
+def _known(source: ModelSource, labels: Sequence[str]) -> tuple[str, ...]:
+    """Those of the labels that the detector's own class layer has, whose rows stay."""
+    own = set(detector_labels(source))
+    return tuple(label for label in labels if label in own)
 
 
 def form_of(spec: Spec) -> PictureForm:

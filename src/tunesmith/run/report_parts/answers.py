@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,7 @@ def classes(facts: Facts) -> list[dict[str, Any]]:
     table = [
         {
             "label": label,
+            "known": label in facts.known,
             "train": counted.get(label),
             "test": int(true[i]),
             "precision": both[i] / said[i] if said[i] else float("nan"),
@@ -66,6 +68,21 @@ def classes(facts: Facts) -> list[dict[str, Any]]:
         for i, label in enumerate(facts.labels)
     ]
     return sorted(table, key=lambda row: (np.isnan(row["after"]), row["after"]))
+
+
+def old_and_new(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, int, float, float]]:
+    """Of the classes that the model knew before the run, and of the new ones: which, how many, and the mean of their
+    scores `before` and `after`. Empty where all of them are one or the other."""
+    kinds = {"known before": [row for row in rows if row["known"]], "new": [row for row in rows if not row["known"]]}
+    if not all(kinds.values()):
+        return []
+    return [(kind, len(own), _mean([row["before"] for row in own]), _mean([row["after"] for row in own]))
+            for kind, own in kinds.items()]  # fmt: skip
+
+
+def _mean(values: Sequence[float]) -> float:
+    told = [value for value in values if value == value]
+    return float(np.mean(told)) if told else float("nan")
 
 
 def _counts(answers: Answers, classes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from tunesmith.pictures.draw import COLOURS, LEAST_SCORE
 from tunesmith.run.report_parts import words
+from tunesmith.run.report_parts.answers import old_and_new
 from tunesmith.run.report_parts.charts import (
     SIDE,
     SIDE_LEFT,
@@ -44,6 +45,7 @@ def detection(facts: Facts) -> dict[str, Any]:
     return {
         "curves": curves(facts),
         "classes": classes(facts),
+        "old_and_new": old_and_new(classes(facts)),
         "errors": errors(facts),
         "right": _counts(facts).get("right"),
         "samples": samples(facts),
@@ -59,6 +61,7 @@ def classes(facts: Facts) -> list[dict[str, Any]]:
     table = [
         {
             "label": label,
+            "known": label in facts.known,
             "train": counted.get(label),
             "test": tested.get(label, 0) if facts.boxes else None,
             "before": _share(before.get(f"ap/{label}")),

@@ -89,6 +89,11 @@ class Facts:
         return [str(label) for label in self.manifest.get("labels", ())]
 
     @property
+    def known(self) -> set[str]:
+        """Classes whose rows the model's head brought along."""
+        return {str(label) for label in self.manifest.get("known_labels") or ()}
+
+    @property
     def model_name(self) -> str:
         """The pretrained model as a reader knows it: a hub or package name whole, of a folder its own name."""
         name = name_of(self.manifest.get("model") or self.recipe.get("model"))
