@@ -138,11 +138,16 @@ class TextClassification(Task):
 
     def encode(self, examples: Sequence[Example], processor: Any) -> list[Encoded]:
         """Token ids, cut from the end (a pair: from its longer text) to `max_length` tokens."""
+        from tunesmith.models.text_heads import encode_texts
+
         texts = [str(e.inputs["text"]) for e in examples]
         pairs = [e.inputs.get("text_pair") for e in examples]
         second = [str(p) for p in pairs] if any(p is not None for p in pairs) else None
         limit = None if self.max_length == "auto" else self.max_length
-        encoded = processor(texts, second, truncation=limit is not None, max_length=limit, padding=False)
+        if second is None and limit is not None:
+            encoded = encode_texts(processor, texts, max_length=limit)
+        else:
+            encoded = processor(texts, second, truncation=limit is not None, max_length=limit, padding=False)
         keys = [k for k in ("input_ids", "token_type_ids") if k in encoded]
         return [{k: encoded[k][i] for k in keys} for i in range(len(examples))]
 
