@@ -135,10 +135,11 @@ def test_the_default_space_holds_the_default_and_every_value_of_it_is_a_recipe(m
 
 
 def test_each_method_of_a_search_gets_a_rate_around_its_own() -> None:
-    found = filled_in(space("method=lora,full", "train.learning_rate=default"), RECIPE, RESOLVED)
+    resolved = RESOLVED.changed("train.learning_rate=0.0005")
+    found = filled_in(space("method=lora,full", "train.learning_rate=default"), RECIPE, resolved)
     rates = {d.method: (d.low, d.high) for d in found if d.path == "train.learning_rate"}
-    # lora's rate fell from 2e-3 to 1e-3, by half; that of weights themselves falls with the square: 1e-4 to 2.5e-5.
-    assert rates == {"lora": (0.00013, 0.008), "full": (3.1e-06, 0.0002)}
+    # lora's rate fell from 1e-3 to 5e-4, by half; that of weights themselves falls with the square: 1e-4 to 2.5e-5.
+    assert rates == {"lora": (6.3e-05, 0.004), "full": (3.1e-06, 0.0002)}
 
 
 def test_a_path_without_a_default_is_said() -> None:
