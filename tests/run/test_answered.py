@@ -25,6 +25,7 @@ def kept(folder: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_the_tuned_model_stops_by_itself(spoken: Path) -> None:
     rows = kept(spoken)["rows"]
     assert len(rows) == 4

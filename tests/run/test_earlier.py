@@ -193,6 +193,7 @@ def test_a_base_that_is_gone_or_another_is_named(run: Path, tmp_path: Path) -> N
     assert not (run / "merged").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_a_chosen_pooling_is_not_probed_again(pooling: str, learned: Callable[..., Path]) -> None:
     from tests.models.test_from_transformers import settled

@@ -71,6 +71,7 @@ def test_the_same_recipe_gives_the_same_bits(settings: Settings, tmp_path: Path)
     assert state(tmp_path / "one") == state(tmp_path / "two")
 
 
+@pytest.mark.slow
 def test_another_seed_gives_another_run(settings: Settings, tmp_path: Path) -> None:
     for seed in (1, 2):
         spine.fit(Recipe.make(settings(train={"seed": seed})), tmp_path / str(seed))

@@ -88,6 +88,7 @@ def test_the_models_own_size_for_tests_is_taken_on_request(tmp_path: Path) -> No
     assert load_image_classifier(source, LABELS, multi_label=False, seed=0).processor.train is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "method"),
     [
@@ -110,6 +111,7 @@ def test_what_is_delivered_answers_at_the_larger_size_as_it_was_scored(kind: str
     assert (form.height, form.width) == (56, 56)
 
 
+@pytest.mark.slow
 def test_a_plain_timm_program_gives_the_answers_that_were_scored(tmp_path: Path) -> None:
     import timm
 
