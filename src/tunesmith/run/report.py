@@ -60,7 +60,7 @@ def render(facts: Facts) -> str:
 
 def context(facts: Facts) -> dict[str, Any]:
     """Everything the template shows, by section."""
-    scores = facts.scores
+    scores, by_class = facts.scores, answers.classes(facts)
     return {
         "run": facts.folder.resolve().name,
         "facts": facts,
@@ -72,8 +72,8 @@ def context(facts: Facts) -> dict[str, Any]:
         "turned": answers.turned(facts),
         "curves": training.curves(facts),
         "confusions": answers.confusions(facts),
-        "classes": answers.classes(facts),
-        "old_and_new": answers.old_and_new(answers.classes(facts)),
+        "classes": by_class,
+        "old_and_new": answers.old_and_new(by_class),
         "mistakes": answers.mistakes(facts) if facts.noun == "text" else pictures.mistakes(facts),
         "samples": pictures.samples(facts),
         "spoken_answers": side_by_side.side_by_side(facts),

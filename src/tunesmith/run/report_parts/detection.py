@@ -42,10 +42,11 @@ def detection(facts: Facts) -> dict[str, Any]:
     """`curves`, `classes`, `errors` and `samples` of a finished run on boxes; empty for any other task."""
     if facts.task != "object_detection" or not facts.finished:
         return {}
+    by_class = classes(facts)
     return {
         "curves": curves(facts),
-        "classes": classes(facts),
-        "old_and_new": old_and_new(classes(facts)),
+        "classes": by_class,
+        "old_and_new": old_and_new(by_class),
         "errors": errors(facts),
         "right": _counts(facts).get("right"),
         "samples": samples(facts),
