@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import gc
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -40,6 +41,14 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 WORDS = ("good", "bad", "film", "a", "the", "very", "not", "was", "great", "dull", "plot", "actor", "end", "story")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 VOCABULARY = list(dict.fromkeys([*SPECIAL, *WORDS, *LETTERS, *(f"##{letter}" for letter in LETTERS)]))
+
+
+def pytest_collection_finish() -> None:
+    """What the libraries hold stays: every fit collects garbage, which looks through hundreds of thousands of objects
+    of torch and transformers otherwise.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _write_tokenizer(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import json
 import multiprocessing
 import os
@@ -67,6 +68,8 @@ def work(settings: dict[str, Any], folder: str, pause: float = 0.0) -> None:
     """Begin or go on with a run, in the way of the command line: the exit code of a fault is the process's."""
     from tunesmith.recipe.recipe import Recipe
     from tunesmith.run import fit
+
+    gc.freeze()  # the libraries that the server holds
 
     def slow(_event: object) -> None:
         time.sleep(pause)
