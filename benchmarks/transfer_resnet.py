@@ -1,17 +1,19 @@
 """A ResNet-18 that learned five Fashion-MNIST classes, fine-tuned on the other five at 100 pictures a class.
 
     python benchmarks/transfer_resnet.py --data FOLDER [--methods full head lora norm_tuning] [--seeds 0 1 2]
-        [--pretrain-each 2000] [--out FILE]
+        [--pretrain-each 6000] [--pretrain-epochs 4] [--work FOLDER] [--out FILE]
 
 FOLDER holds the four IDX files (Debian: package dataset-fashion-mnist). The network is drawn and trained on classes 0
-to 4 by tunesmith itself (`model.pretrained: false`, two passes), then fine-tuned from that run's best/ on classes 5 to
-9; `scratch` is the same network, drawn anew, with full tuning on the same pictures, steps and rate of a new network.
-The score is accuracy on the test pictures of classes 5 to 9. Pictures are brought to 32 pixels and not mirrored.
+to 4 by tunesmith itself (`model.pretrained: false`), then fine-tuned from that run's best/ on classes 5 to 9; `scratch`
+is the same network, drawn anew, with full tuning on the same pictures, steps and rate of a new network. The score is
+accuracy on the test pictures of classes 5 to 9. Pictures are brought to 32 pixels and not mirrored. With --work the
+pretrained network is kept and used again.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gzip
 import json
 import statistics
@@ -55,24 +57,28 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--methods", nargs="+", default=["full", "head", "lora", "norm_tuning"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--pretrain-each", type=int, default=2000)
+    parser.add_argument("--pretrain-each", type=int, default=6000)
+    parser.add_argument("--pretrain-epochs", type=int, default=4)
+    parser.add_argument("--work", type=Path)
     parser.add_argument("--out", type=Path, default=Path("transfer_resnet.jsonl"))
     given = parser.parse_args()
     drawn = ["--model", "timm/resnet18", "model.pretrained=false", "--method", "full", "train.learning_rate=0.001",
              "train.head_learning_rate=0.001"]  # fmt: skip
-    with tempfile.TemporaryDirectory(prefix="tunesmith-bench-") as name:
-        place = Path(name)
-        write_part(given.data, place / "first", "train", range(5), given.pretrain_each)
-        for which, each in (("train", 100), ("test", 1000)):
-            write_part(given.data, place / "second", which, range(5, 10), each)
-        first = fit(place / "pretrained", place / "first", [*drawn, "train.epochs=2"])
-        print(f"pretrained on classes 0 to 4: accuracy {first['after']['accuracy']:.4f}", flush=True)
+    with contextlib.ExitStack() as stack:
+        place = given.work or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tunesmith-bench-")))
+        if not (place / "pretrained" / "scores.json").is_file():
+            write_part(given.data, place / "first", "train", range(5), given.pretrain_each)
+            for which, each in (("train", 100), ("test", 1000)):
+                write_part(given.data, place / "second", which, range(5, 10), each)
+            first = fit(place / "pretrained", place / "first", [*drawn, f"train.epochs={given.pretrain_epochs}"])
+            print(f"pretrained on classes 0 to 4: accuracy {first['after']['accuracy']:.4f}", flush=True)
         found: dict[str, list[float]] = {}
         for method in [*given.methods, "scratch"]:
             start = drawn if method == "scratch" else ["--model", str(place / "pretrained/best"), "--method", method]
             for seed in given.seeds:
                 more = [f"train.seed={seed}", "data.split.validation=0", "train.epochs=7"]
-                scores = fit(place / f"{method}-{seed}", place / "second", [*start, *more])
+                run = stack.enter_context(tempfile.TemporaryDirectory(prefix="tunesmith-bench-"))
+                scores = fit(Path(run) / "run", place / "second", [*start, *more])
                 found.setdefault(method, []).append(scores["after"]["accuracy"])
                 with given.out.open("a", encoding="utf-8") as file:
                     record = {"method": method, "seed": seed, **scores["after"], **scores["cost"]}

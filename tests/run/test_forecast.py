@@ -135,7 +135,7 @@ def test_no_more_is_timed_than_the_seconds_allow() -> None:
 
 @pytest.mark.parametrize(("steps", "evaluate", "save"), [(12, 5, 2), (10, 10, 3), (7, 3, 100), (1, 1, 1)])
 def test_evaluations_and_checkpoints_are_counted_as_the_run_makes_them(steps: int, evaluate: int, save: int) -> None:
-    plan = Plan(steps, 0, "linear", 0.0, 1.0, evaluate, MainScore("accuracy", "higher"))
+    plan = Plan(steps, 0, "linear", 0.0, 1.0, evaluate, MainScore("accuracy", "higher"), 1e-3)
     at = [step for step in range(1, steps + 1) if plan.evaluates_at(step)]
     assert forecasting._evaluations(plan) == len(at)
     saved = {step for step in range(1, steps + 1) if step % save == 0 or step in at or step == steps}

@@ -73,7 +73,7 @@ def loss(model: nn.Module, batch: Batch) -> Loss:
 
 def plan(steps: int = 8, **changes: object) -> Plan:
     values = {"steps": steps, "seed": 0, "schedule": "linear", "warmup": 0.25, "max_gradient_norm": 0.1,
-              "evaluate_every": 3, "main_score": MAIN, **changes}  # fmt: skip
+              "evaluate_every": 3, "main_score": MAIN, "learning_rate": 1e-3, **changes}  # fmt: skip
     return Plan(**values)  # type: ignore[arg-type]
 
 

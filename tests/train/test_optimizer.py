@@ -28,3 +28,9 @@ def test_a_methods_factor_multiplies_the_rate_of_what_it_names() -> None:
     made = make_optimizer(learned, ANATOMY, rates, lambda name: 16.0 if name.endswith("lora_B") else 1.0)
     peaks = {id(p): group["peak"] for group in made.param_groups for p in group["params"]}
     assert [peaks[id(tensor)] for tensor in learned.values()] == [1.0, 16.0, 3.0]
+
+
+def test_the_rate_that_is_shown_is_the_bodys_and_the_heads_where_it_learns_alone() -> None:
+    rates = Rates(body=1.0, head=3.0, weight_decay=0.0, layer_decay=1.0)
+    assert rates.shown(["blocks.1.lora_A", "head.weight"], ANATOMY) == 1.0
+    assert rates.shown(["head.weight"], ANATOMY) == 3.0

@@ -140,6 +140,7 @@ def start_learning(ready: Ready) -> Learning:
         max_gradient_norm=train.max_gradient_norm,
         evaluate_every=int(_number(train.evaluate_every)),
         main_score=recipe.task.main_score(multi_label=ready.dataset.multi_label),
+        learning_rate=rates.shown(learned, anatomy),
     )
     optimizer = make_optimizer(learned, anatomy, rates, recipe.method.rate_factor)
     return Learning(model, learned, optimizer, batches, plan)

@@ -60,6 +60,8 @@ class Plan:
     max_gradient_norm: float
     evaluate_every: int
     main_score: MainScore
+    learning_rate: float
+    """The highest rate that people are shown, times the schedule; groups of the optimizer may have others."""
 
     def evaluates_at(self, step: int) -> bool:
         """Whether an evaluation follows the update of `step`."""
@@ -152,7 +154,7 @@ def train(
             step=step,
             epoch=step / batches.steps_per_epoch,
             loss=mean_loss,
-            learning_rate=max(group["lr"] for group in optimizer.param_groups),
+            learning_rate=plan.learning_rate * factor,
             gradient_norm=norm,
             examples=int(all_examples),
             tokens=int(tokens),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,10 @@ class Rates:
     head: float
     weight_decay: float
     layer_decay: float
+
+    def shown(self, learned: Iterable[str], anatomy: Anatomy) -> float:
+        """The rate that stands for the run: the body's where any of it learns, else the head's."""
+        return self.head if all(_in_head(name, anatomy) for name in learned) else self.body
 
 
 def make_optimizer(
@@ -49,9 +53,13 @@ def make_optimizer(
     )
 
 
+def _in_head(name: str, anatomy: Anatomy) -> bool:
+    return any(f".{part}." in f".{name}." for part in anatomy.head)
+
+
 def _peak(name: str, anatomy: Anatomy, rates: Rates) -> float:
     depth = len(anatomy.blocks)
-    if any(f".{part}." in f".{name}." for part in anatomy.head):
+    if _in_head(name, anatomy):
         return rates.head
     for number, block in enumerate(anatomy.blocks):
         if f".{block}." in f".{name}.":
