@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -96,8 +97,6 @@ def test_a_head_on_kept_features_is_counted_as_such(tmp_path: Path) -> None:
 
 
 def test_a_penalty_and_old_tasks_are_added(settings: Settings, tmp_path: Path) -> None:
-    import time
-
     old = {"old_tasks": [], "at_evaluations": True}
     ready, learning = fresh(settings(train={"steps": 100, "evaluate_every": 50}, forgetting=old), tmp_path)
 
@@ -129,8 +128,33 @@ def test_the_first_passes_are_thrown_away_and_the_rest_read_off_the_line(monkeyp
 
 def test_no_more_is_timed_than_the_seconds_allow() -> None:
     ran: list[int] = []
-    pace.measured(ran.append, np.arange(1.0, 100.0), seconds=0.0)
+
+    def run(number: int) -> None:
+        ran.append(number)
+        time.sleep(0.01)
+
+    pace.measured(run, np.arange(1.0, 100.0), seconds=0.006)
     assert len(ran) == 4  # two thrown away, two timed
+
+
+def test_a_pass_that_takes_long_is_run_once_and_others_are_taken_in_proportion(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[int] = []
+    monkeypatch.setattr(pace, "timed", lambda run: (run(), 9.0)[1])
+    found = pace.measured(ran.append, np.array([16.0, 64.0, 32.0]), seconds=2.0)
+    assert ran == [1]
+    assert found.over(np.array([64.0, 32.0, 16.0])) == pytest.approx(9.0 + 4.5 + 2.25)
+
+
+def test_what_is_never_scored_is_never_tried(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = settings()
+    given["data"]["split"] = {"validation": 0.0, "test": 0.0}
+    ready, learning = fresh(given, tmp_path)
+    monkeypatch.setattr(type(ready.recipe.task), "predict", None)
+    found = forecast(ready, learning, tmp_path)
+    assert found.seconds_of["training"] > 0
+    assert found.seconds_of["evaluations"] == 0
 
 
 @pytest.mark.parametrize(("steps", "evaluate", "save"), [(12, 5, 2), (10, 10, 3), (7, 3, 100), (1, 1, 1)])

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from tunesmith.data.batches import TrainBatches, evaluation_order
 from tunesmith.data.prefetch import Prefetched
 from tunesmith.evaluate.evaluate import TOKENS, Part
-from tunesmith.run.pace import Pace, measured, timed
+from tunesmith.run.features import may_keep
+from tunesmith.run.pace import NONE, Pace, measured, timed
 from tunesmith.run.setup import Learning, Ready
 from tunesmith.train import randomness
 from tunesmith.train.checkpoint import save_checkpoint
@@ -103,13 +104,16 @@ def _updated(weights: Sequence[Tensor]) -> tuple[float, list[Tensor]]:
 
 
 class Answers:
-    """How long a model takes to answer parts of the data, at one precision."""
+    """How long a model takes to answer parts of the data, at one precision; nothing is tried where none is scored."""
 
     def __init__(self, ready: Ready, model: nn.Module, precision: str, *, seconds: float) -> None:
         self.ready, self.model, self.precision = ready, model, precision
         self.sample: np.ndarray | None = None
         held = [part for name, part in ready.parts.items() if name != "train" and len(part.encoded)]
         self.part = max(held or [ready.parts["train"]], key=lambda part: len(part.encoded))
+        if not held and not may_keep(ready):
+            self.pace = NONE
+            return
         self.batches = self._batches(self.part)
         sizes = np.array([self._size(self.part, rows) for rows in self.batches], dtype=np.float64)
         model.eval()

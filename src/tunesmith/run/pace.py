@@ -12,6 +12,8 @@ import torch
 QUANTILES = (0.5, 0.95, 0.05, 0.75, 0.25)
 """Of the passes sorted by size: which are measured, the most telling first."""
 ROUNDS = 4
+LONG = 4.0
+"""A pass that takes this many times the seconds there are is measured once, and no other beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +39,25 @@ class Pace:
         return float(self.at(sizes).sum()) if len(sizes) else 0.0
 
 
+NONE = Pace(np.array([1.0]), np.zeros(1), 0.0, 0)
+"""Of passes that will not be made."""
+
+
 def measured(run: Callable[[int], float | None], sizes: np.ndarray, *, seconds: float) -> Pace:
     """The pace of passes 0, 1, ... of these sizes, which `run` does by number, returning seconds that do not count.
 
     The largest and the smallest are run first and thrown away: the largest shows the memory, both warm up caches. Then
-    passes of all sizes alternate, other ones in each round, until `seconds` are over; two are measured at least.
+    passes of all sizes alternate, other ones in each round, until `seconds` are over; two are measured at least. Where
+    the largest takes `LONG` times `seconds` by itself, caches are nothing to it: others are then taken to need time in
+    proportion to their size.
     """
     order = np.argsort(sizes, kind="stable")
-    for number in dict.fromkeys((int(order[-1]), int(order[0]))):
-        run(number)
+    largest, smallest = int(order[-1]), int(order[0])
+    took = _counted(run, largest)
+    if took > LONG * seconds:
+        return Pace(np.array([0.0, sizes[largest]]), np.array([0.0, took]), 0.0, 1)
+    if smallest != largest:
+        run(smallest)
     readings: list[tuple[float, float, float]] = []
     begun = time.perf_counter()
     for turn in range(ROUNDS):
