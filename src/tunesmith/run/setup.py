@@ -22,6 +22,7 @@ from tunesmith.evaluate.parts import encoded_part
 from tunesmith.evaluate.sifted import sifted
 from tunesmith.models.attention import cannot_pack
 from tunesmith.models.kept_labels import kept_labels
+from tunesmith.models.rms_norm import shorten_norms
 from tunesmith.models.shared_cast import share_casts
 from tunesmith.recipe import defaults
 from tunesmith.recipe.forgetting import OldTask
@@ -125,6 +126,7 @@ def start_learning(ready: Ready) -> Learning:
     ready.device.place(model)
     randomness.use_counter_dropout(model)
     share_casts(ready.pretrained.model, ready.pretrained.anatomy.blocks)
+    shorten_norms(ready.pretrained.model)
     if train.checkpoint_activations is True:
         checkpoint_blocks(ready.pretrained.model, ready.pretrained.anatomy)
     learned = recipe.method.learned(model)

@@ -41,7 +41,7 @@ class CausalLm(Task):
     batch_sizes: ClassVar[tuple[int, int]] = (8, 16)
     seen: ClassVar[int] = 600
     longest: ClassVar[int] = 512
-    micro_tokens: ClassVar[int] = 1_024
+    micro_tokens: ClassVar[int] = 2_048
 
     max_length: Annotated[int, Field(ge=8, le=1_048_576)] | Literal["auto"] = Field(
         "auto", description="tokens kept of each conversation or text"
