@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tunesmith.errors import RecipeError
-from tunesmith.places import resolve_place
+from tunesmith.places import harness_parts, resolve_place
 
 
 @pytest.fixture
@@ -54,3 +54,10 @@ def test_a_wrong_path_lists_what_is_there(package: str) -> None:
 def test_what_is_no_package_is_refused(name: str) -> None:
     with pytest.raises(RecipeError):
         resolve_place(name)
+
+
+def test_a_task_of_the_harness_is_told_from_other_names() -> None:
+    assert harness_parts("harness:arc_easy") == ("harness:", "arc_easy")
+    assert harness_parts("harness:hf:arc_easy") == ("harness:hf:", "arc_easy")
+    assert harness_parts("runs/news") == ("", "runs/news")
+    assert harness_parts("hf:org/name") == ("", "hf:org/name")

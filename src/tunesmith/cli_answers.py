@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tunesmith.errors import RecipeError
+
 if TYPE_CHECKING:
     from tunesmith.deploy.predictor import Writing
 
@@ -26,18 +28,43 @@ AsJson = Annotated[bool, typer.Option("--json", help="machine-readable: JSON and
 
 def evaluate(
     run: RunFolder,
-    data: Annotated[str, typer.Option("--data", help="labelled file, folder, glob, package:NAME/path or data set")],
+    data: Annotated[
+        str | None, typer.Option("--data", help="labelled file, folder, glob, package:NAME/path or data set")
+    ] = None,
     settings: Settings = None,
     as_json: AsJson = False,
+    harness: Annotated[
+        list[str] | None,
+        typer.Option("--harness", help="a task of the lm-evaluation-harness, or a task file; repeatable"),
+    ] = None,
+    rows: Annotated[
+        int | None, typer.Option("--rows", min=1, help="documents of such a task, at most; else all")
+    ] = None,
 ) -> None:
-    """Score a finished run on new labelled data."""
+    """Score a finished run on new labelled data, or its language model on tasks of the lm-evaluation-harness."""
     from tunesmith.cli_data import work_folder
     from tunesmith.deploy.evaluation import evaluate_run
-    from tunesmith.terminal import evaluation_lines
+    from tunesmith.deploy.harness import evaluate_harness
+    from tunesmith.terminal import evaluation_lines, harness_lines
 
+    _check_asked(data, harness, settings, rows)
     with work_folder() as work:
-        found = evaluate_run(run, data, work, settings or [])
-    typer.echo(json.dumps(found.as_dict(), ensure_ascii=False) if as_json else "\n".join(evaluation_lines(found)))
+        found = evaluate_run(run, data, work, settings or []) if data is not None else None
+        asked = evaluate_harness(run, harness or [], work, rows=rows)
+    told = found.as_dict() if found else {}
+    told |= {"harness": [each.as_dict() for each in asked]} if asked else {}
+    lines = [*(evaluation_lines(found) if found else []), *(line for each in asked for line in harness_lines(each))]
+    typer.echo(json.dumps(told, ensure_ascii=False) if as_json else "\n".join(lines))
+
+
+def _check_asked(data: str | None, harness: list[str] | None, settings: list[str] | None, rows: int | None) -> None:
+    """RecipeError where there is nothing to score, or an option that nothing reads."""
+    if data is None and not harness:
+        raise RecipeError("name what to score the run on: --data FILE, --harness TASK, or both.")
+    if data is None and settings:
+        raise RecipeError(f"{settings[0]} says how data are read, and there are none: name them with --data.")
+    if not harness and rows is not None:
+        raise RecipeError("--rows is for tasks of --harness; of data, data.limit=NUMBER reads the first rows.")
 
 
 def predict(

@@ -1,4 +1,5 @@
-"""Names of places that are not plain paths: `package:NAME/sub/path` lies inside an installed pip package."""
+"""Names of places that are not plain paths: `package:NAME/sub/path` lies inside an installed pip package, and
+`harness:NAME` is a task of the lm-evaluation-harness (found by `evaluate/harness_tasks.py`)."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from pathlib import Path
 from tunesmith.errors import RecipeError
 
 PREFIX = "package:"
+HARNESS, HUB = "harness:", "hf:"
 
 
 def resolve_place(name: str) -> str:
@@ -28,6 +30,15 @@ def resolve_place(name: str) -> str:
     if "\\" in inside or "\0" in inside or inside.startswith("/") or ".." in inside.split("/"):
         raise RecipeError(f'"{name}" would leave its package: write the path inside it, with / and without "..".')
     return str(_inside(name, package, inside))
+
+
+def harness_parts(source: str) -> tuple[str, str]:
+    """`harness:` or `harness:hf:` (where the hub may be asked), and the name or path behind it; of anything else an
+    empty text and all of it."""
+    name = source.removeprefix(HARNESS)
+    if name == source:
+        return "", source
+    return (HARNESS + HUB, name.removeprefix(HUB)) if name.startswith(HUB) else (HARNESS, name)
 
 
 def _inside(name: str, package: str, inside: str) -> Path:

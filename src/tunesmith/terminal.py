@@ -26,6 +26,7 @@ from tunesmith.errors import (
 
 if TYPE_CHECKING:
     from tunesmith.deploy.evaluation import Evaluation
+    from tunesmith.deploy.harness import HarnessEvaluation
     from tunesmith.plugin import Registry
     from tunesmith.run.folder import Finished
 
@@ -81,6 +82,22 @@ def evaluation_lines(found: Evaluation) -> list[str]:
     others = [f"{name} {value:.3f}" for name, value in found.scores.items() if name != found.main_score]
     left_out = [f"{found.unlabelled:,} rows without a label were left out"] if found.unlabelled else []
     return [head + count, *others, *left_out]
+
+
+def harness_lines(found: HarnessEvaluation) -> list[str]:
+    """Scores on a task of the harness in words: the delivered model's, the untouched one's, and the difference."""
+    sides = [("fine-tuned", found.scores, found.interval)]
+    if found.untouched is not None and found.untouched_interval is not None:
+        sides.insert(0, ("untouched model", found.untouched, found.untouched_interval))
+    lines = [f"{found.task}  {found.documents:,} documents"]
+    for words, scores, (low, high) in sides:
+        others = "".join(f"  {name} {value:.3f}" for name, value in scores.items() if name != found.main_score)
+        head = f"{found.main_score} {scores[found.main_score]:.3f}  (95 % interval {low:.3f} to {high:.3f})"
+        lines.append(f"{words:<17}{head}{others}")
+    if found.difference is not None:
+        gain, low, high = found.difference
+        lines.append(f"{'difference':<17}{gain:+.3f}  (95 % interval {low:+.3f} to {high:+.3f})")
+    return [*lines, *([found.why_alone] if found.why_alone else [])]
 
 
 def answer_line(answer: Mapping[str, Any]) -> str:

@@ -82,10 +82,11 @@ class Predictor:
     def refer(self, examples: Sequence[Example], targets: np.ndarray) -> None:
         """Fill in targets that are answers of the model that the run started from (`Task.refer`), in place."""
         part = Part(_InMemory(self.task.encode(examples, self.processor)), targets, self.labels)
-        self.task.refer(self._untouched, {"test": part}, device=self.device)
+        self.task.refer(self.untouched, {"test": part}, device=self.device)
 
     @cached_property
-    def _untouched(self) -> Pretrained:
+    def untouched(self) -> Pretrained:
+        """The model that the run started from, read when it is first asked; ModelError where it is gone."""
         given, seed = self.recipe.model, self.recipe.train.seed
         source = self.task.find_model(
             model_of(given.network), revision=given.revision, weights=given.weights, pretrained=given.pretrained

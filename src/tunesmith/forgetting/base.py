@@ -23,13 +23,18 @@ class OpenTask(OldWork, Protocol):
     """Something the model could do before, ready to be scored on the model that learns, again and again.
 
     parts: names of the examples it is scored on, `test` first; `validation`, where it has some of its own, never
-    overlaps it. definition: what its main score is, in a sentence.
+    overlaps it. has_examples: whether it also has training examples, so that a retention may learn from it.
     """
 
     kind: str
     main: MainScore
-    definition: str
     parts: tuple[str, ...]
+    has_examples: bool
+
+    @property
+    def definition(self) -> str:
+        """What its main score is, in a sentence."""
+        ...
 
     def rows(self, part: str) -> int:
         """Examples of a part that are scored."""

@@ -109,7 +109,7 @@ def as_old(model: nn.Module, head: OldHead) -> Iterator[None]:
 class Headed:
     """An open old task with labels (see `base.OpenTask`)."""
 
-    labelled = True
+    labelled = has_examples = True
 
     def __init__(
         self, kind: str, opening: Opening, task: Task, head: OldHead, parts: OldParts, *, thresholds: Any = None

@@ -2,7 +2,7 @@
 
 One file a kind: `run.py` (an earlier run), `head.py` (a model with a head, and data), `texts.py` (loss on held-out
 text), `agreement.py` (`auto`: no labels; agreement with the untouched model, or `similarity.py`); of a language model
-`language.py`. What they have in common is `base.OpenTask`.
+`language.py` and `harness.py` (tasks of the lm-evaluation-harness). What they have in common is `base.OpenTask`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ import numpy as np
 
 from tunesmith.errors import RecipeError
 from tunesmith.evaluate.evaluate import Part
+from tunesmith.evaluate.harness_tasks import named
 from tunesmith.forgetting.agreement import open_auto_task
 from tunesmith.forgetting.base import NothingToScore, Opening, OpenTask
+from tunesmith.forgetting.harness import open_harness_task
 from tunesmith.forgetting.head import open_head_task
 from tunesmith.forgetting.language import LANGUAGE, open_language_task
 from tunesmith.forgetting.run import is_run, open_run_task
 from tunesmith.forgetting.texts import open_texts_task
-from tunesmith.places import resolve_place
+from tunesmith.places import HARNESS, resolve_place
 from tunesmith.recipe.forgetting import ForgettingOptions, OldTask
 from tunesmith.tasks.base import Task
 from tunesmith.train.device import Device
@@ -66,6 +68,8 @@ def open_old_tasks(
 
 
 def _open(old: OldTask, opening: Opening) -> OpenTask:
+    if old.source.startswith(HARNESS):
+        return open_harness_task(old.source, opening)
     source = str(Path(resolve_place(old.source)).expanduser())
     known = old.source in ("auto", "texts") or old.task is not None or is_run(source)
     if opening.task.kind in LANGUAGE and known:
@@ -86,13 +90,14 @@ def _open(old: OldTask, opening: Opening) -> OpenTask:
 
 
 def names_of(tasks: Sequence[OldTask]) -> tuple[str, ...]:
-    """What reports call each: its name, else the last part of its source, numbered where two would be the same."""
+    """What reports call each: its name, else the last part of its source (of a task of the harness its name there),
+    numbered where two would be the same."""
     taken = {task.name for task in tasks if task.name is not None}
     found = []
     for task in tasks:
         name = task.name
         if name is None:
-            plain = re.sub(r"[/\\]+$", "", task.source)
+            plain = named(task.source) if task.source.startswith(HARNESS) else re.sub(r"[/\\]+$", "", task.source)
             plain = re.split(r"[/\\]", plain)[-1] or task.source
             name = next(n for n in (plain, *(f"{plain}-{i}" for i in range(2, 10_000))) if n not in taken)
             taken.add(name)

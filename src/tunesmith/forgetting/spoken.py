@@ -24,7 +24,7 @@ from tunesmith.types import Batch, Interval, Loss
 class Spoken:
     """An open old task of a language model (see `base.OpenTask`); its texts are their own labels."""
 
-    labelled = True
+    labelled = has_examples = True
 
     def __init__(self, kind: str, opening: Opening, task: CausalLm, parts: OldParts) -> None:
         self.kind, self.name, self.task = kind, opening.name, task

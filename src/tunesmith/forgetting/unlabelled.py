@@ -16,6 +16,7 @@ class Unlabelled:
     """Half of `base.OpenTask`; the other half says what is scored. Outputs are features unless it says otherwise."""
 
     labelled = False
+    has_examples = True
 
     def __init__(self, opening: Opening, inputs: Inputs) -> None:
         self.name = opening.name

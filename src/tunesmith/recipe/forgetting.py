@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from tunesmith.data.options import DataOptions
+from tunesmith.places import HARNESS
 from tunesmith.plugin import Options
 from tunesmith.tasks.base import Task
 
@@ -15,7 +16,8 @@ class OldTask(Options):
     source: str = Field(
         min_length=1,
         description="a finished run; or a model with a head, with task and data; or auto (without labels: does the "
-        "tuned model answer as the untouched one?); or texts (loss on held-out text, with data)",
+        "tuned model answer as the untouched one?); or texts (loss on held-out text, with data); or harness:NAME (a "
+        "task of the lm-evaluation-harness, or a task file's path)",
     )
     name: str | None = Field(None, min_length=1, description="how reports call it; else made from the source")
     task: Task | None = Field(None, description="of a model with a head: what it does")
@@ -29,6 +31,8 @@ class OldTask(Options):
             raise ValueError("source: texts needs data: the held-out texts")
         if self.source in ("auto", "texts") and self.task is not None:
             raise ValueError(f"source: {self.source} has no task of its own; leave task out")
+        if self.source.startswith(HARNESS) and (self.task is not None or self.data is not None):
+            raise ValueError(f"source: {self.source} brings its own questions and data; leave task and data out")
         return self
 
 

@@ -107,7 +107,7 @@ class EWC(Retention):
             told = " with labels, which labels: given asks for; labels: sampled needs none" if old else ""
             raise RecipeError([Fault("retention", "ewc learns from an old task how much each weight matters, and "
                                      f"forgetting.old_tasks names none{told}. Name an earlier run's folder, or "
-                                     "auto.")])  # fmt: skip
+                                     "auto (tasks of the harness are scored alone).")])  # fmt: skip
         return serving
 
     def _told(self, task: OldWork, held: Held, batch: Batch, number: int) -> tuple[Tensor, float]:

@@ -65,7 +65,8 @@ class LwF(Retention):
 
         if not held.old:
             raise RecipeError([Fault("retention", "lwf keeps the answers of an old task, and forgetting.old_tasks "
-                                     "names none: add auto, or an earlier run's folder.")])  # fmt: skip
+                                     "names none: add auto, or an earlier run's folder (tasks of the harness are "
+                                     "scored alone).")])  # fmt: skip
         count = max(1, round(self.share * held.batch_size))
 
         def parts(model: nn.Module, step: int) -> Iterator[Tensor]:

@@ -104,7 +104,7 @@ def guard(ready: Ready, learning: Learning, old: Untouched) -> Guard:
     if retention.needs_old and not labelled:
         raise RecipeError([Fault("retention", f"{type(retention).name} needs an old task with examples and labels: "
                                  "name one in forgetting.old_tasks, such as an earlier run's folder (for a language "
-                                 "model texts will do).")])  # fmt: skip
+                                 "model texts will do; tasks of the harness are scored alone).")])  # fmt: skip
     if retention.at_end and not method.has_line:
         raise RecipeError([Fault("retention", f"{type(retention).name} looks for a point between the untouched and the "
                                  f"tuned weights, and {type(method).name} has no such line: it is on or off. Take "
@@ -115,7 +115,7 @@ def guard(ready: Ready, learning: Learning, old: Untouched) -> Guard:
         model=learning.model,
         learned=learned,
         start={name: start[name] for name in learned},
-        old=old.tasks,
+        old=tuple(task for task in old.tasks if task.has_examples),
         new=partial(_new_batch, ready, learning),
         switched_off=partial(method.switched_off, learning.model, start),
         seed=ready.recipe.train.seed,

@@ -24,6 +24,7 @@ from tunesmith.models.attention import cannot_pack
 from tunesmith.models.kept_labels import kept_labels
 from tunesmith.models.rms_norm import shorten_norms
 from tunesmith.models.shared_cast import share_casts
+from tunesmith.places import harness_parts
 from tunesmith.recipe import defaults
 from tunesmith.recipe.forgetting import OldTask
 from tunesmith.recipe.recipe import Recipe
@@ -210,7 +211,8 @@ def absolute(recipe: Recipe) -> Recipe:
 
 def _absolute_old(task: OldTask) -> OldTask:
     data = task.data and task.data.model_copy(update={"path": _absolute(task.data.path)})
-    return task.model_copy(update={"source": _absolute(task.source), "data": data})
+    mark, name = harness_parts(task.source)
+    return task.model_copy(update={"source": f"{mark}{_absolute(name)}", "data": data})
 
 
 def _absolute(name: str | None) -> str | None:

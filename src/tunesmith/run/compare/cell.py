@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tunesmith.places import resolve_place
+from tunesmith.places import harness_parts, resolve_place
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run.folder import open_run
 from tunesmith.run.setup import absolute
@@ -117,7 +117,11 @@ def _places(settings: Mapping[str, Any]) -> list[str]:
     olds = forgetting.get("old_tasks") or []
     data = [settings["data"], *(old["data"] for old in olds if old.get("data"))]
     found = [each.get(key) for each in data for key in ("path", "validation", "test", "pictures")]
-    found += [settings["model"].get("name"), settings["model"].get("weights"), *(old.get("source") for old in olds)]
+    found += [
+        settings["model"].get("name"),
+        settings["model"].get("weights"),
+        *(harness_parts(old["source"])[1] for old in olds),
+    ]
     return [place for place in found if place]
 
 
