@@ -151,3 +151,15 @@ def test_small_additions_arrive_where_peft_loses_most_of_them() -> None:
     assert arrived(base + (x @ a.t()) @ b.t(), base) < 0.6
     # rounding is by chance as much up as down: about one part in twenty at this size
     assert 0.85 < arrived(_LowRank.apply(x, w, None, a, b), _LowRank.apply(x, w, None, a, b * 0)) < 1.15
+
+
+def test_the_next_steps_copy_lies_where_the_last_one_lay_and_follows_the_weight() -> None:
+    weight = torch.nn.Parameter(torch.randn(6, 4), requires_grad=False)
+    randomness.begin(0, 1, (0,))
+    first = _frozen_copy(weight)
+    assert _frozen_copy(weight) is first
+    weight.data.mul_(2)
+    randomness.begin(0, 2, (0,))
+    second = _frozen_copy(weight)
+    assert second.data_ptr() == first.data_ptr()
+    assert torch.equal(second, weight.to(torch.bfloat16))

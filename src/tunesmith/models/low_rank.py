@@ -97,13 +97,24 @@ def _forward(layer: Any, x: Tensor, *more: Any, **named: Any) -> Tensor:
 
 def _frozen_copy(weight: Tensor) -> Tensor:
     """A frozen weight in bfloat16: copied once a step, however many micro-batches the step has. Between two steps it
-    may have been changed in ways that torch does not count (`weight.data`)."""
+    may have been changed in ways that torch does not count (`weight.data`).
+
+    The next step's copy lies where the last one lay: a new one would stand between the activations of its time and
+    leave holes that no later batch fits.
+    """
     now = randomness.now()
+    if weight.dtype == torch.bfloat16:
+        return weight
     if now is None or weight.is_inference() or torch.is_inference_mode_enabled():  # such a copy cannot be learned with
         return weight.to(torch.bfloat16)
     state, number = (*now[:2], weight._version), id(weight)
-    if number in _copies and _copies[number][0]() is weight and _copies[number][1] == state:
-        return _copies[number][2]
-    copy = weight.detach().to(torch.bfloat16)
-    _copies[number] = (weakref.ref(weight, lambda _: _copies.pop(number, None)), state, copy)
-    return copy
+    known = _copies.get(number)
+    if known is None or known[0]() is not weight:
+        copy = weight.detach().to(torch.bfloat16)
+        _copies[number] = (weakref.ref(weight, lambda _: _copies.pop(number, None)), state, copy)
+        return copy
+    if known[1] != state:
+        with torch.no_grad():
+            known[2].copy_(weight)
+        _copies[number] = (known[0], state, known[2])
+    return known[2]

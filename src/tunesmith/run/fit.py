@@ -109,7 +109,7 @@ def _events(recipe: Recipe, folder: Path) -> Iterator[Event]:
             before = finish.score_before(ready, folder)
         if asks(ready):
             yield Stage("letting the untouched model answer in words")
-        with spent.on("before"):
+        with spent.on("answers"):
             answered_before(ready, folder)
         if ready.recipe.forgetting.old_tasks:
             yield Stage("scoring old tasks with the untouched model")

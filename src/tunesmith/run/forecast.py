@@ -96,10 +96,10 @@ def forecast(
     """Measure a fresh, settled learner; what is written goes to `work` and is removed.
 
     penalty: what a retention adds to every step. spent: seconds of what is over already, by stage (see `Spent`):
-    `before`, and `old_tasks`, which tells how long old tasks will take at evaluations and at the end.
+    `before`, and `old_tasks` and `answers`, which tell how long old tasks and answers in words will take at the end.
     """
     known = spent or {}
-    old = known.get("old_tasks", 0.0)
+    old, answers = known.get("old_tasks", 0.0), known.get("answers", 0.0)
     plan, parts = learning.plan, ready.parts
     with tryout(ready, learning, updates=False):
         precision = ready.recipe.train.precision
@@ -122,7 +122,7 @@ def forecast(
         both = plainly.over(scored) + (plainly.over(parts["validation"]) if scored is not parts["validation"] else 0.0)
         peak = peak_mib()
     of = {
-        "before": known.get("before", plainly.over(scored) + scored_in) + old,
+        "before": known.get("before", plainly.over(scored) + scored_in) + old + answers,
         "training": training,
         "evaluations": count * evaluation,
         "checkpoints": saving * _checkpoints(plan, int(ready.recipe.train.checkpoint_every), evaluates=count > 0),
@@ -131,6 +131,7 @@ def forecast(
         + interval_seconds(ready, plainly, scored)
         + saving
         + WRITE_UP
+        + answers
         + old * (1 + (ONE_PART if chooses(ready.recipe) else 1.0) * ready.recipe.method.adapter),
     }
     return _banded(of, max(spread, plainly.pace.spread), peak, ready, learning)

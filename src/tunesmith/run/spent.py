@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 STAGES = ("before", "training", "evaluations", "checkpoints", "ending")
-"""Of `Forecast.seconds_of`, in their order. Beside them stands `old_tasks`, which counts to `before`."""
+"""Of `Forecast.seconds_of`, in their order. Beside them stand `old_tasks` and `answers`, which count to `before`."""
 
 
 class Spent:
@@ -52,7 +52,7 @@ def against(forecast: Mapping[str, Any] | None, spent: Mapping[str, float], *, t
     their sum `whole_seconds`, and the forecast where there was one. training: seconds of all steps."""
     stages = {stage: spent.get(stage, 0.0) for stage in STAGES}
     stages["training"] += training
-    stages["before"] += spent.get("old_tasks", 0.0)
+    stages["before"] += spent.get("old_tasks", 0.0) + spent.get("answers", 0.0)
     found: dict[str, Any] = {"whole_seconds": sum(stages.values()), "stages": stages}
     return found if forecast is None else {**found, "forecast": dict(forecast)}
 
