@@ -44,8 +44,8 @@ ONE_PART = 0.6
 """Of the time that an old task takes at first: what one of its two parts takes, as at evaluations, where the run
 chooses by it. At the end what was scored at first is scored once more, and one part with the method off."""
 GROWTH, GROWTH_WORDS, MEMORY_BAND = 1.08, 1.25, 0.10
-"""Memory fragments over many steps of unlike lengths: its share above the first ones, which is larger where a model goes
-on with words, as each of its passes fills other places (docs/experiments.md); and the band to each side."""
+"""Memory fragments over many steps of unlike lengths: its share above the first ones, which is larger where a model
+goes on with words, as each of its passes fills other places (docs/experiments.md); and the band to each side."""
 
 
 @dataclass(frozen=True, slots=True)
