@@ -16,13 +16,16 @@ ELSEWHERE = {"visual_prompt", "llama_adapter"}
 VARIANTS: list[str | dict[str, object]] = [
     *(name for name in registry.names() if name not in ELSEWHERE),
     {"name": "lora", "dropout": 0.1, "variant": "pissa"},
+]
+FURTHER: list[dict[str, object]] = [
     {"name": "lora", "variant": "dora"},
     {"name": "lora", "variant": "olora"},
     {"name": "prefix_tuning", "projection": True},
 ]
+KILLED = [*VARIANTS, *(pytest.param(method, marks=pytest.mark.slow) for method in FURTHER)]
 
 
-@pytest.mark.parametrize("method", VARIANTS, ids=str)
+@pytest.mark.parametrize("method", KILLED, ids=str)
 def test_a_run_killed_three_times_ends_as_if_it_had_not_been(
     method: str | dict[str, object], tiny_folders: Callable[[str], Path], tmp_path: Path
 ) -> None:
