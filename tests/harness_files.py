@@ -16,43 +16,27 @@ MEAN = {"aggregation": "mean", "higher_is_better": True}
 def write_choices(folder: Path, rows: int = 14, *, name: str = "boats", **changes: Any) -> Path:
     """Questions with two answers to choose from, by turns the first and the second right; the path of the task file.
     changes: keys of the file that are other, None to leave one out."""
-    folder.mkdir(parents=True, exist_ok=True)
     told = [
         {"question": f"What is the {PLACES[n % 7]} {n}?", "answer": n % 2, "choices": [SAID[n % 5], SAID[(n + 2) % 5]]}
         for n in range(rows)
     ]
-    (folder / "boats.jsonl").write_text("".join(json.dumps(row) + "\n" for row in told), encoding="utf-8")
     settings = {
-        "task": name,
-        "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"test": "boats.jsonl"}},
-        "test_split": "test",
         "output_type": "multiple_choice",
-        "doc_to_text": "{{question}}",
         "doc_to_choice": "choices",
-        "doc_to_target": "{{answer}}",
         "metric_list": [{"metric": "acc", **MEAN}, {"metric": "acc_norm", **MEAN}],
     }
-    return _written(folder / f"{name}.yaml", settings | changes)
+    return _written(folder, name, "boats.jsonl", told, settings | changes)
 
 
 def write_questions(folder: Path, answers: list[str], *, name: str = "colours", **changes: Any) -> Path:
     """Questions that are answered in up to eight tokens, which must be exactly the given answers."""
-    folder.mkdir(parents=True, exist_ok=True)
     told = [{"question": question(number), "answer": answer} for number, answer in enumerate(answers)]
-    (folder / "colours.jsonl").write_text("".join(json.dumps(row) + "\n" for row in told), encoding="utf-8")
     settings = {
-        "task": name,
-        "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"test": "colours.jsonl"}},
-        "test_split": "test",
         "output_type": "generate_until",
-        "doc_to_text": "{{question}}",
-        "doc_to_target": "{{answer}}",
         "generation_kwargs": {"until": ["\n\n"], "max_gen_toks": 8, "do_sample": False},
         "metric_list": [{"metric": "exact_match", **MEAN}],
     }
-    return _written(folder / f"{name}.yaml", settings | changes)
+    return _written(folder, name, "colours.jsonl", told, settings | changes)
 
 
 def question(number: int) -> str:
@@ -60,7 +44,18 @@ def question(number: int) -> str:
     return f"The colour of {PLACES[number % 7]} {number} is"
 
 
-def _written(path: Path, settings: dict[str, Any]) -> Path:
-    told = {key: value for key, value in settings.items() if value is not None}
+def _written(folder: Path, name: str, file: str, rows: list[dict[str, Any]], own: dict[str, Any]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / file).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    shared = {
+        "task": name,
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": file}},
+        "test_split": "test",
+        "doc_to_text": "{{question}}",
+        "doc_to_target": "{{answer}}",
+    }
+    told = {key: value for key, value in (shared | own).items() if value is not None}
+    path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(told), encoding="utf-8")
     return path

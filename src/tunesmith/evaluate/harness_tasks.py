@@ -50,7 +50,7 @@ def find_task(source: str, work: Path) -> FoundTask:
     RecipeError where lm-eval is not installed or the name is none; DataError where its data are not here or cannot be
     read, and for what is refused.
     """
-    check_installed()
+    _check_installed()
     mark, name = _parts(source)
     fetching, whose = mark.endswith(HUB), mark + name
     if not name:
@@ -76,7 +76,7 @@ def _parts(source: str) -> tuple[str, str]:
     return harness_parts(HARNESS + source.removeprefix(HARNESS))
 
 
-def check_installed() -> None:
+def _check_installed() -> None:
     """RecipeError unless lm-eval can be imported."""
     try:
         import lm_eval.tasks  # noqa: F401

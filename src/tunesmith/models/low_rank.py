@@ -51,7 +51,7 @@ class _LowRank(torch.autograd.Function):
         d_x = None
         if ctx.needs_input_grad[0]:
             d_x = (through @ a).addmm_(above, weight).view(x.shape)
-        # With the few rows first: a product of few columns takes up to twice as long.
+        # With the few rows first: a product of few columns takes longer on a CPU.
         return d_x, None, None, through.t() @ x.reshape(-1, x.shape[-1]), (inner.t() @ above).t()
 
 

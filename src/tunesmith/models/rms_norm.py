@@ -3,8 +3,8 @@
     y = w x / r,  r = sqrt(mean(x^2) + eps);   dx = g / r - x sum(g x) / (n r^3),  g = w dy;   dw = sum(dy x / r)
 
 Zhang and Sennrich 2019, Root Mean Square Layer Normalization, arXiv 1910.07467. Step by step, as transformers writes
-it, autograd keeps three tensors of the input's size and goes through a dozen in backward; here x alone is kept, and
-backward is four passes. Answers without gradients stay transformers' own.
+it, autograd keeps several tensors of the input's size and goes through each in backward; here x alone is kept, and
+backward is four passes (docs/experiments.md). Answers without gradients stay transformers' own.
 """
 
 from __future__ import annotations

@@ -30,7 +30,6 @@ from tunesmith.run.report_parts.rates import write_page
 from tunesmith.run.setup import Learning, Ready, absolute, make_batches, set_up, settled, start_learning
 from tunesmith.train.checkpoint import disk_faults
 from tunesmith.train.loop import Progress, train
-from tunesmith.train.schedule import RANGE
 
 ABOVE = 300.0
 """The last rate, as a multiple of the recipe's own; the first is that divided by `RANGE`."""
@@ -130,7 +129,8 @@ def _ramped(ready: Ready, steps: int) -> tuple[Ready, Learning]:
     for group in learning.optimizer.param_groups:
         group["peak"] *= ABOVE
     batches, _ = make_batches(ready, ready.parts["train"])
-    plan = replace(learning.plan, steps=steps, schedule="exponential", warmup=0.0)
+    top = learning.plan.learning_rate * ABOVE
+    plan = replace(learning.plan, steps=steps, schedule="exponential", warmup=0.0, learning_rate=top)
     ready.device.precision = options.precision  # type: ignore[assignment]
     return ready, replace(learning, plan=plan, batches=batches)
 
@@ -150,12 +150,11 @@ def _raised(ready: Ready, learning: Learning, tell: Callable[[Event], None]) -> 
     )
     rates: list[float] = []
     losses: list[float] = []
-    top, steps = float(ready.recipe.train.learning_rate) * ABOVE, learning.plan.steps
     try:
         for event in events:
             if isinstance(event, Step):
                 tell(event)
-                rates.append(top * RANGE ** ((event.step - 1) / (steps - 1) - 1))
+                rates.append(event.learning_rate)
                 losses.append(event.loss)
                 if has_diverged(losses):
                     return rates, losses, True
