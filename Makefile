@@ -4,9 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-# One thread each, or workers get in each other's way; three of them keep two cores busy while one waits for a disk.
+# One thread each, or workers get in each other's way; four of them keep two cores busy while some wait for a disk.
 TEST_THREADS ?= 1
-TEST_WORKERS ?= 3
+TEST_WORKERS ?= 4
 
 .PHONY: help install quickstart test test-slow check format schema clean
 help:
@@ -36,10 +36,10 @@ quickstart: $(STAMP)
 	  "I waited two hours and nobody came. Never again."
 
 test: $(STAMP)
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -n $(TEST_WORKERS) -m "not slow" -q
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal -m "not slow" -q
 
 test-slow: $(STAMP)
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -n $(TEST_WORKERS) -m slow -q
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=$(TEST_THREADS) $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal -m slow -q
 
 check: $(STAMP)
 	$(BIN)/ruff check .

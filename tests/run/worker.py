@@ -109,8 +109,8 @@ def killed_and_whole(settings: dict[str, Any], place: Path, *, steps: int) -> No
     log = place / "killed" / "events.jsonl"
     for _ in range(3):
         # A moment is so many events plus a random wait: within a step, a save, an evaluation, or before the first.
-        lines, wait = draw.randint(0, steps), draw.uniform(0, 0.1)
-        process = start(settings, place / "killed", pause=0.08)
+        lines, wait = draw.randint(0, steps), draw.uniform(0, 0.06)
+        process = start(settings, place / "killed", pause=0.05)
         while process.is_alive() and not (log.exists() and log.read_bytes().count(b"\n") >= lines):
             time.sleep(0.002)
         time.sleep(wait)

@@ -20,6 +20,7 @@ from tunesmith.types import Batch
 def on_features(ready: Ready, learning: Learning, work: Path) -> tuple[Learning, Part] | None:
     """The same learning with the head alone as its model, and the validation part, both on features kept in `work`.
 
+    They are computed in the arithmetic of training, as the whole network would compute them in every pass.
     None where that is not exact: another method, augmented pictures, or a head that is not one module at the end.
     """
     if not may_keep(ready):
@@ -32,7 +33,8 @@ def on_features(ready: Ready, learning: Learning, work: Path) -> tuple[Learning,
         found: Any = part.encoded
         if len(part.encoded):
             path = work / f"process-{ready.device.rank}" / f"{name}.features"
-            found = keep_features(learning.model, module, _batches(ready, part), len(part.encoded), path)
+            with ready.device.arithmetic():
+                found = keep_features(learning.model, module, _batches(ready, part), len(part.encoded), path)
         if found is None:
             return None
         parts[name] = replace(part, encoded=found)

@@ -113,7 +113,7 @@ def forecast(
             training, spread = _training(ready, looping or learning, update, penalty)
             saving = writing_seconds(list(learning.learned.values()), held, work)
         if alone:
-            training += plainly.over(parts["train"]) + plainly.over(parts["validation"])
+            training += shortly.over(parts["train"]) + shortly.over(parts["validation"])
         scored = parts["test"] if len(parts["test"].encoded) else parts["validation"]
         scoring = {name: scoring_seconds(ready, plainly, part) for name, part in parts.items() if name != "train"}
         scored_in = scoring["test" if scored is parts["test"] else "validation"]
