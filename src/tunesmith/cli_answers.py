@@ -107,9 +107,12 @@ def predict(
 def writing_of(
     most_tokens: int | None, temperature: float | None, top_p: float | None, seed: int | None
 ) -> Writing | None:
-    """How words are to be written, by the options given; None where none is."""
+    """How words are to be written, by the options given; None where none is. RecipeError for one that nothing heeds."""
     from tunesmith.deploy.predictor import Writing
 
+    if not temperature and (top_p is not None or seed is not None):
+        unread = "--top-p" if top_p is not None else "--seed"
+        raise RecipeError(f"{unread} is for words that are drawn: give --temperature above 0 with it, such as 0.7.")
     named = {"most_tokens": most_tokens, "temperature": temperature, "top_p": top_p, "seed": seed}
     given: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
     return Writing(**given) if given else None

@@ -81,6 +81,7 @@ def evaluation_lines(found: Evaluation) -> list[str]:
     count = f"  on {found.examples:,} examples of {found.data}"
     others = [f"{name} {value:.3f}" for name, value in found.scores.items() if name != found.main_score]
     left_out = [f"{found.unlabelled:,} rows without a label were left out"] if found.unlabelled else []
+    left_out += [f"{count:,} rows were left out: {reason}" for reason, count in list(found.refused.items())[:3]]
     return [head + count, *others, *left_out]
 
 

@@ -11,6 +11,7 @@ import pytest
 from tests.data.conftest import chats_of, in_order, quarantined, said
 
 from tunesmith.chats import Chat
+from tunesmith.data.chat_cells import chat_keys
 from tunesmith.data.load_chats import read_chats
 from tunesmith.data.load_for import load_for
 from tunesmith.data.options import DataOptions
@@ -360,3 +361,14 @@ def test_nothing_to_train_on_is_an_error(written: Callable[..., Path], heard: Ca
     path = written("d/test.jsonl", as_lines({"question": "q", "answer": "a"}))
     with pytest.raises(DataError, match="no row to train on"):
         heard(path.parent, max_bad_share=0.9)
+
+
+def test_rows_for_each_turn_of_a_conversation_stand_in_one_part() -> None:
+    def keys(*turns: tuple[str, str]) -> tuple[bytes, bytes]:
+        return chat_keys({"chat": Chat(tuple({"role": role, "content": text} for role, text in turns)).to_json()})
+
+    more = [*TOLD, ("user", "And 2 + 3?"), ("assistant", "5")]
+    assert keys(*TOLD)[1] == keys(*more)[1]
+    assert keys(*TOLD)[0] != keys(*more)[0]
+    assert keys(SYSTEM, *TOLD)[1] != keys(*TOLD)[1]
+    assert keys(*more[2:])[1] != keys(*more)[1]

@@ -25,6 +25,8 @@ PAIRS: list[tuple[dict[str, Any], list[dict[str, str]]]] = [
     ({"system": "Be kind.", "question": "Hi?", "chosen": "Hello!", "rejected": "What?"}, [SYSTEM, ASKED]),
     ({"instruction": "Hi?", "input": "", "chosen": "Hello!", "rejected": "What?"}, [ASKED]),
     ({"prompt": [SYSTEM, ASKED], "chosen": [GOOD], "rejected": [BAD]}, [SYSTEM, ASKED]),
+    ({"prompt": "Hi?", "chosen": json.dumps([GOOD]), "rejected": json.dumps([BAD])}, [ASKED]),
+    ({"prompt": json.dumps([SYSTEM, ASKED]), "chosen": "Hello!", "rejected": "What?"}, [SYSTEM, ASKED]),
     ({"chosen": [*EARLIER, ASKED, GOOD], "rejected": [*EARLIER, ASKED, BAD]}, [*EARLIER, ASKED]),
     ({"prompt": "Hi?", "chosen": [ASKED, GOOD], "rejected": [ASKED, BAD], "messages": [ASKED, GOOD]}, [ASKED]),
     (

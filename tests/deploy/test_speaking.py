@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.run.tiny_speaker import GREETED, REPLY, fit_speaker, tuned_run
+import yaml
+from tests.run.tiny_speaker import GREETED, REPLY, fit_speaker, tuned_run, write_questions
 from typer.testing import CliRunner
 
 from tunesmith.chats import Chat
@@ -15,7 +17,9 @@ from tunesmith.cli import app
 from tunesmith.deploy.evaluation import evaluate_run
 from tunesmith.deploy.predictor import Predictor, Writing
 from tunesmith.deploy.run import Run
+from tunesmith.errors import DataError, RecipeError
 from tunesmith.run.folder import open_run
+from tunesmith.terminal import evaluation_lines
 
 
 @pytest.fixture(scope="session")
@@ -125,3 +129,46 @@ def test_what_is_delivered_answers_as_the_run_did(tmp_path: Path, method: str) -
     found = predictor.write(chats, Writing(most_tokens=24))
     assert [each.text for each in found] == [row["after"]["text"] for row in rows]
     assert any(row["after"]["text"] != row["before"]["text"] for row in rows)
+
+
+def changed_task(folder: Path, place: Path, **task: Any) -> Path:
+    """A copy of the run whose recipe says something else of its task."""
+    shutil.copytree(folder, place)
+    settings = yaml.safe_load((place / "recipe.yaml").read_text(encoding="utf-8"))
+    settings["task"] |= task
+    (place / "recipe.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
+    return place
+
+
+def test_what_a_fit_leaves_out_or_splits_is_left_out_or_split_here(folder: Path, tmp_path: Path) -> None:
+    place = changed_task(folder, tmp_path / "run", max_length=64, overlong="drop")
+    asked = {"role": "user", "content": "hello"}
+    rows = [[asked, {"role": "assistant", "content": GREETED * count}] for count in (1, 1, 20)]
+    chats = tmp_path / "chats.jsonl"
+    chats.write_text("".join(json.dumps({"messages": row}) + "\n" for row in rows), encoding="utf-8")
+    found = evaluate_run(place, str(chats), tmp_path / "work")
+    assert found.examples == 2
+    assert list(found.refused.values()) == [1]
+    assert "more than task.max_length=64" in next(iter(found.refused))
+    assert any("1 rows were left out" in line for line in evaluation_lines(found))
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text(json.dumps({"text": "ab" * 300}) + "\n", encoding="utf-8")
+    again = changed_task(folder, tmp_path / "again", max_length=64)
+    assert evaluate_run(again, str(texts), tmp_path / "work-2").examples == 10  # 600 bytes and the end of the text
+
+
+def test_settings_say_how_new_data_are_read_or_are_refused(folder: Path, tmp_path: Path) -> None:
+    data = str(write_questions(tmp_path / "new.jsonl"))
+    assert evaluate_run(folder, data, tmp_path / "work", ["data.limit=7"]).examples == 7
+    for unread in ("train.seed=3", "data.test=other.jsonl", "data.split.test=0.5", "task.max_length=8"):
+        with pytest.raises(RecipeError, match="can only say how"):
+            evaluate_run(folder, data, tmp_path / "work", [unread])
+
+
+def test_an_empty_text_is_no_prompt_and_options_without_drawing_are_refused(folder: Path) -> None:
+    predictor = Predictor(folder)
+    with pytest.raises(DataError, match="empty"):
+        predictor.write([Chat(text="")])
+    found = CliRunner().invoke(app, ["predict", str(folder), "hello", "--top-p", "0.5"])
+    assert isinstance(found.exception, RecipeError)
+    assert "--temperature" in str(found.exception)

@@ -127,6 +127,8 @@ def test_tokens_are_drawn_as_often_as_their_probability_says(tiny: Tiny) -> None
     assert torch.allclose(found, shares, atol=0.03)  # four standard deviations of 4,000 draws
     few = torch.tensor(_Choice(prompts, Sampling(temperature=1.0, top_p=0.7))(logits, 0))
     assert set(few.tolist()) == {0, 2}
+    for none in (Sampling(temperature=1.0, top_p=0.0), Sampling(temperature=1e-320)):
+        assert set(_Choice(prompts, none)(logits, 0)) == {0}
     cold = torch.tensor(_Choice(prompts, Sampling(temperature=0.05))(logits, 0))
     assert set(cold.tolist()) == {0}
 

@@ -20,9 +20,10 @@ from tunesmith.forgetting.harness import Asked
 from tunesmith.forgetting.old_tasks import names_of
 from tunesmith.recipe.forgetting import OldTask
 from tunesmith.recipe.recipe import Recipe
+from tunesmith.run.absolute import absolute
 from tunesmith.run.fit import fit
 from tunesmith.run.forgotten import guard, untouched
-from tunesmith.run.setup import absolute, start_learning
+from tunesmith.run.setup import start_learning
 
 pytest.importorskip("lm_eval", reason="the harness extra is not installed")
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tunesmith.models.attention import attention_forward, use_attention
+from tunesmith.models.attention import attention_forward, cannot_pack, use_attention
 from tunesmith.train import randomness
 
 
@@ -103,3 +103,25 @@ def test_a_prefix_in_float32_is_attended_to_under_bfloat16_arithmetic() -> None:
         assert found.grad is not None
         assert wanted.grad is not None
         torch.testing.assert_close(found.grad, wanted.grad, atol=0.1, rtol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("family", "more", "within"),
+    [
+        ("mistral", {"sliding_window": 8}, 8),
+        ("gemma3_text", {"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]}, 8),
+        ("llama", {}, 10_000),
+        ("lfm2", {"layer_types": ["conv", "full_attention"]}, 0),
+        ("falcon_h1", {"mamba_d_ssm": 32, "mamba_n_heads": 4, "mamba_d_head": 8, "mamba_n_groups": 1}, 0),
+    ],
+)
+def test_texts_share_a_row_only_where_none_sees_another(family: str, more: dict[str, Any], within: int) -> None:
+    """within: the longest text for which this holds; 0: none."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+             "head_dim": 8, "intermediate_size": 48, "vocab_size": 50}  # fmt: skip
+    model: Any = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **small, **more)).eval()
+    assert use_attention(model)
+    assert bool(cannot_pack(model, 9)) == (within < 9)
+    assert bool(cannot_pack(model, 8)) == (within < 8)

@@ -154,3 +154,10 @@ def test_the_other_templates_refuse_tools_instead_of_dropping_them(name: str) ->
     ):
         with pytest.raises(DataError, match="no place for"):
             render(tokenizer, chat, ask=False)
+
+
+def test_a_template_that_writes_todays_date_writes_the_same_every_day() -> None:
+    tokenizer = tokenizer_named(next(iter(MAKERS)))
+    settle_template(tokenizer, "chatml")
+    tokenizer.chat_template = "{{ strftime_now('%d %b %Y') }}" + tokenizer.chat_template
+    assert "26 Jul 2024" in render(tokenizer, CHAT, ask=False)

@@ -20,7 +20,7 @@ from tests.run.worker import SERVER, write_reviews
 from tests.run.worker import recipe as real_recipe
 
 from tunesmith.cli_compare import compare as command
-from tunesmith.errors import FolderInUseError, InterruptedRun, RecipeError
+from tunesmith.errors import FolderInUseError, InterruptedRun, RecipeError, RunError
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run.compare.cell import CellBegan, CellEvent, CellLearns, Outcome
 from tunesmith.run.compare.compare import Comparison, compare
@@ -110,6 +110,13 @@ def test_a_comparison_makes_its_runs_and_shares_them_with_the_next(base: Recipe,
     assert [e.cell.name for e in began if isinstance(e, CellBegan)] == ["lora-seed0"]
     assert any("2 runs shared this machine" in note for note in second.notes)  # those of head were made so
     assert len(list((folder / "cells").glob("*/scores.json"))) == 3
+
+
+def test_runs_that_nothing_can_be_judged_by_are_told_after_the_first(base: Recipe, tmp_path: Path) -> None:
+    none = base.changed("data.split.validation=0", "data.split.test=0")
+    with pytest.raises(RunError, match="no held-out examples"):
+        compare(none, methods=["full", "head", "lora"], seeds=1, folder=tmp_path / "s", program=PROGRAM)
+    assert len(list((tmp_path / "s" / "cells").glob("*/scores.json"))) == 1
 
 
 def test_a_failed_run_loses_no_other_and_gives_the_exit_code(base: Recipe, tmp_path: Path) -> None:

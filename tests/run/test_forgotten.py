@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.run.worker import killed_and_whole, recipe, write_reviews
+import torch
+from tests.run.worker import finish, killed_and_whole, recipe, write_reviews
 
-from tunesmith.errors import RecipeError
+from tunesmith.data.prefetch import Prefetched
+from tunesmith.errors import RecipeError, RunError
 from tunesmith.events import Event, Stage
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run import fit as spine
+from tunesmith.run.line import _restatistics
 
 Settings = Callable[..., dict[str, Any]]
 EARLIER = {"steps": 12, "learning_rate": 3e-3, "head_learning_rate": 1e-2}
@@ -77,6 +82,22 @@ def test_a_retention_that_cannot_serve_is_refused(settings: Settings, tmp_path: 
         spine.fit(Recipe.make(settings(retention="replay", forgetting={"old_tasks": ["auto"]})), tmp_path / "a")
     with pytest.raises(RecipeError, match="no such line"):
         spine.fit(Recipe.make(settings(retention="wise_ft", method="prefix_tuning")), tmp_path / "b")
+    none = settings(retention="wise_ft", data={"path": settings()["data"]["path"], "split": {"validation": 0}})
+    with pytest.raises(RecipeError, match="chooses on validation examples"):
+        spine.fit(Recipe.make(none), tmp_path / "c")
+    assert not (tmp_path / "c" / "events.jsonl").exists()
+
+
+def test_a_run_does_not_go_on_with_other_data_of_an_old_task(settings: Settings, tmp_path: Path) -> None:
+    news = write_reviews(tmp_path / "news.csv", rows=60, seed=9)
+    chosen = settings(forgetting={"old_tasks": [{"source": "auto", "data": str(news)}]})
+    assert finish(chosen, tmp_path / "run") == 0
+    (tmp_path / "run" / "scores.json").unlink()
+    for kept in sorted((tmp_path / "run" / "checkpoints").glob("step-*"))[1:]:
+        shutil.rmtree(kept)
+    write_reviews(news, rows=60, seed=10)
+    with pytest.raises(RunError, match=r"what an old task reads changed since it began \(.*news.csv"):
+        spine.resume(tmp_path / "run")
 
 
 def test_where_only_the_head_learns_the_retention_says_that_it_holds_nothing(
@@ -98,3 +119,19 @@ def test_no_state_that_forgot_too_much_is_the_best(
     assert run.scores["best_step"] == 12  # the last
     with pytest.raises(RecipeError, match="needs an old task"):
         spine.fit(Recipe.make(settings(forgetting={"old_tasks": [], "at_most": 0.1})), tmp_path / "other")
+
+
+def test_norms_are_counted_anew_over_a_whole_pass_though_workers_end_with_the_run() -> None:
+    class Five:
+        steps_per_epoch, batch_size = 5, 1
+
+        def micro_batches(self, step: int) -> list[int]:
+            return [step]
+
+    seen: list[int] = []
+    task = SimpleNamespace(predict=lambda _model, batch: seen.append(batch))
+    ready: Any = SimpleNamespace(recipe=SimpleNamespace(task=task), device=SimpleNamespace(move=lambda batch: batch))
+    ahead = Prefetched(Five(), 2, 1)  # type: ignore[arg-type]
+    learning: Any = SimpleNamespace(model=torch.nn.BatchNorm1d(1), batches=ahead)
+    _restatistics(ready, learning, [learning.model])
+    assert seen == [1, 2, 3, 4, 5]

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,16 +16,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from tunesmith.chats import UNLEARNED
+from tunesmith.chats import UNLEARNED, Chat
 from tunesmith.models.attention import use_attention
 from tunesmith.models.chunked_head import label_losses
 from tunesmith.tasks import _language as language
+from tunesmith.tasks import _language_models as language_models
 from tunesmith.tasks.causal_lm import CausalLm
+from tunesmith.types import Example, Pretrained
 
 VOCABULARY = 50
 
 
-def tiny(kind: str) -> Any:
+def made(kind: str) -> Any:
     torch.manual_seed(0)
     if kind == "gpt2":
         model: Any = GPT2LMHeadModel(GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=64,
@@ -33,7 +39,7 @@ def tiny(kind: str) -> Any:
     return model.eval()
 
 
-MODELS = {kind: tiny(kind) for kind in ("gpt2", "llama")}
+MODELS = {kind: made(kind) for kind in ("gpt2", "llama")}
 
 
 def drawn(seed: int, lengths: list[int]) -> list[dict[str, list[int]]]:
@@ -103,3 +109,31 @@ def test_packed_rows_count_examples_and_tokens_not_rows() -> None:
     assert len(batch) == 3
     assert int(batch.inputs["attention_mask"].sum()) == 31
     assert len(batch.inputs["input_ids"]) == 2
+
+
+def test_windows_of_one_long_text_turn_it_into_tokens_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tunesmith.models import chat_tokens
+
+    seen: list[str] = []
+
+    def counted(_tokenizer: Any, chats: Any, **_: Any) -> list[Any]:
+        seen.extend(chat.text for chat in chats)
+        return [SimpleNamespace(input_ids=list(range(20)), labels=list(range(20))) for _ in chats]
+
+    monkeypatch.setattr(chat_tokens, "encode_chats", counted)
+    windows = [Example({"chat": Chat(text=text).to_json(), "part": f"{n}/3"}) for text in "ab" for n in (1, 2, 3)]
+    found = CausalLm(max_length=8).encode(windows, None)
+    assert [row["input_ids"] for row in found] == [[*range(8)], [*range(8, 16)], [*range(16, 20)]] * 2
+    assert seen == ["a", "b"]
+
+
+def test_ways_to_generate_that_the_library_will_not_write_are_written(
+    tiny: Callable[[str], Pretrained], tmp_path: Path
+) -> None:
+    pretrained = tiny("llama_lm")
+    (tmp_path / "out").mkdir()
+    model: Any = pretrained.model
+    model.generation_config.temperature, model.generation_config.top_p = 0.9, 0.6  # as Vicuna's, without do_sample
+    language_models.write_companions(pretrained, tmp_path / "out")
+    kept = json.loads((tmp_path / "out" / "generation_config.json").read_text(encoding="utf-8"))
+    assert (kept["temperature"], kept["top_p"]) == (0.9, 0.6)

@@ -1,7 +1,8 @@
 """The check of a row's chat on its way to disk, and when two rows say the same: by what is asked, not by the answer.
 
 Rows that ask the same belong into one part: a held-out question that was trained on proves nothing, whatever was
-answered.
+answered. Of a conversation that is the first question with what the system says: its answers are all learned from, so
+rows that begin alike, such as one for each turn, would share some.
 """
 
 from __future__ import annotations
@@ -51,12 +52,15 @@ class ChatCells:
 
 
 def chat_keys(inputs: Mapping[str, str]) -> tuple[bytes, bytes]:
-    """Keys of all that a row says, and of what it asks but for case, outer blanks and Unicode form; of a plain text
-    the second is the text's. UnicodeEncodeError where a text holds half a surrogate pair."""
+    """Keys of all that a row says, and of what it asks first but for case, outer blanks and Unicode form; of a plain
+    text the second is the text's. UnicodeEncodeError where a text holds half a surrogate pair."""
     chat = Chat.from_json(inputs["chat"])
     if chat.text is not None:
         return keys_of((chat.text,))
-    asked = [normalised(text) for message in chat.prompt().messages for text in _words(message)]
+    turns = chat.prompt().messages
+    users = [place for place, message in enumerate(turns) if message["role"] == "user"]
+    first = users[0] + 1 if users else len(turns)
+    asked = [normalised(text) for message in turns[:first] for text in _words(message)]
     return key_of(tuple(inputs.values())), key_of(asked)
 
 

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 from tunesmith.data import known_names as known
 from tunesmith.data.chat_faults import ChatFault, kind_of
-from tunesmith.data.chat_messages import Message, messages_of
+from tunesmith.data.chat_messages import Message, holds_messages, messages_of
 from tunesmith.data.columns import Look, folded
 from tunesmith.errors import DataError
 
@@ -93,7 +93,7 @@ def asked(values: Mapping[str, Any], columns: Columns) -> list[Message]:
         messages.append({"role": "system", "content": text_of(values, columns["system"])})
     if "history" in columns:
         messages += _history(values.get(columns["history"]), columns["history"])
-    if "messages" in columns or _holds_messages(values.get(columns["prompt"]) if "prompt" in columns else None):
+    if "messages" in columns or holds_messages(values.get(columns["prompt"]) if "prompt" in columns else None):
         column = columns.get("messages") or columns["prompt"]
         if column not in values:
             raise ChatFault(f'no value for "{column}"')
@@ -106,10 +106,6 @@ def asked(values: Mapping[str, Any], columns: Columns) -> list[Message]:
             text += "\n\n" + text_of(values, columns["beside"])
         messages.append({"role": "user", "content": text})
     return messages
-
-
-def _holds_messages(cell: Any) -> bool:
-    return isinstance(cell, list | tuple) and bool(cell) and isinstance(cell[0], Mapping)
 
 
 def text_of(values: Mapping[str, Any], column: str) -> str:

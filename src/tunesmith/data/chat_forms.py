@@ -15,7 +15,7 @@ from tunesmith.data import known_names as known
 from tunesmith.data.chat_checks import checked
 from tunesmith.data.chat_columns import Columns, answer, asked, known_as, named, not_plain, question, text_of
 from tunesmith.data.chat_faults import ChatFault
-from tunesmith.data.chat_messages import Message, messages_of, tools_of
+from tunesmith.data.chat_messages import Message, holds_messages, messages_of, tools_of
 from tunesmith.data.chat_template_fields import columns_of, filled, pieces
 from tunesmith.data.columns import Look
 from tunesmith.errors import DataError
@@ -89,7 +89,7 @@ def answer_of(values: Mapping[str, Any], column: str) -> list[Message]:
     cell = values.get(column)
     if isinstance(cell, Mapping) and ("role" in cell or "from" in cell):
         cell = [cell]
-    if isinstance(cell, list | tuple):
+    if isinstance(cell, list | tuple) or holds_messages(cell):
         return messages_of(cell, column)
     return [{"role": "assistant", "content": text_of(values, column)}]
 

@@ -6,6 +6,7 @@ Read are OpenAI's form (`role`, `content`, `tool_calls` with arguments as JSON t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,7 +35,15 @@ ROLES = {
     "tool_call": "function_call",
 }
 """Roles as they are written, in small letters, to ours; a `function_call` becomes an assistant's message."""
+_WRITTEN = re.compile(r"""\s*\[\s*\{\s*["'](?:role|from)["']\s*:""")
 _ROLE_KEYS, _CONTENT_KEYS = ("role", "from"), ("content", "value", "text")
+
+
+def holds_messages(cell: Any) -> bool:
+    """Whether a cell is a list of messages, or the text of one."""
+    if isinstance(cell, str):
+        return _WRITTEN.match(cell) is not None
+    return isinstance(cell, list | tuple) and bool(cell) and isinstance(cell[0], Mapping)
 
 
 def messages_of(cell: Any, column: str) -> list[Message]:

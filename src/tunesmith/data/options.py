@@ -81,6 +81,10 @@ class SplitOptions(Options):
         return self
 
 
+PLACES = ("path", "validation", "test", "pictures")
+"""Options that name files and folders."""
+
+
 class DataOptions(Options):
     """The person's data. `data: reviews.csv` in a recipe is short for `data: {path: reviews.csv}`."""
 

@@ -15,6 +15,7 @@ from tunesmith.data.load import read_unlabelled
 from tunesmith.data.load_boxes import read_boxes
 from tunesmith.data.load_chats import read_chats
 from tunesmith.data.options import DataOptions
+from tunesmith.data.sifted import SiftedExamples
 from tunesmith.deploy.predictor import Predictor, Writing
 from tunesmith.errors import DataError, DiskError, RecipeError
 from tunesmith.models.chat_tokens import encode_prompt
@@ -28,35 +29,53 @@ from tunesmith.types import Example, Examples
 CHUNK, PICTURES, CHATS = 2048, 64, 256
 """Texts, decoded pictures, and chats, held in memory at once."""
 
+UNREAD = ("path", "validation", "test", "split", "labels")
+"""What only a fit's data have."""
+
 
 def read_labelled(run: Path, data: str, work: Path, settings: Sequence[str] = ()) -> Examples:
     """New data with the truth, read as the run's own were (columns, encoding, bad rows allowed), but for settings such
-    as `data.columns.text=review`. Arrow and quarantine go to `work`."""
-    task, options = _as_in(run, data, settings)
+    as `data.columns.text=review` and `data.limit=100`, the first rows. Arrow and quarantine go to `work`."""
+    task, options, limit = _as_in(run, data, settings)
     if task.kind == "boxes":
-        return read_boxes(data, options, work)
+        return _first(read_boxes(data, options, work), limit)
     if task.goes_on:
-        return read_chats(data, options, work, task.kind, needs_answer=True)
-    return read_unlabelled(data, options, work, task.input_columns, kind=task.kind)
+        return _first(read_chats(data, options, work, task.kind, needs_answer=True), limit)
+    return _first(read_unlabelled(data, options, work, task.input_columns, kind=task.kind), limit)
 
 
 def read_new(run: Path, data: str, work: Path, settings: Sequence[str] = ()) -> Examples:
     """As `read_labelled`, for data whose truth is not known: pictures alone are enough for a detector, questions for a
     language model."""
-    task, options = _as_in(run, data, settings)
+    task, options, limit = _as_in(run, data, settings)
     if task.goes_on:
-        return read_chats(data, options, work, "chats")
+        return _first(read_chats(data, options, work, "chats"), limit)
     if task.kind == "texts":
-        return read_unlabelled(data, options, work, task.input_columns, kind=task.kind)
+        return _first(read_unlabelled(data, options, work, task.input_columns, kind=task.kind), limit)
     if task.kind == "boxes":
         options = options.model_copy(update={"format": "auto"})
-    return read_unlabelled(data, options, work, ("image",), kind="images")
+    return _first(read_unlabelled(data, options, work, ("image",), kind="images"), limit)
 
 
-def _as_in(run: Path, data: str, settings: Sequence[str]) -> tuple[Task, DataOptions]:
-    recipe = Recipe.make(open_run(run).recipe).changed(*settings)
+def _as_in(run: Path, data: str, settings: Sequence[str]) -> tuple[Task, DataOptions, int | None]:
+    """The run's task, how new data are read, and how many rows of them; RecipeError for a setting that says neither."""
+    for each in settings:
+        key = each.partition("=")[0].strip()
+        if not key.startswith("data.") or key.removeprefix("data.").partition(".")[0] in UNREAD:
+            raise RecipeError(
+                f"{each}: new data are read as the run's own were, and a setting can only say how, "
+                "such as data.columns.text=review, data.encoding=gb18030 or data.limit=100."
+            )
+    own = Recipe.make(open_run(run).recipe)
     alone = {"path": data, "validation": None, "test": None, "limit": None}
-    return recipe.task, recipe.data.model_copy(update=alone)
+    recipe = own.model_copy(update={"data": own.data.model_copy(update=alone)}).changed(*settings)
+    return recipe.task, recipe.data.model_copy(update={"limit": None}), recipe.data.limit
+
+
+def _first(examples: Examples, limit: int | None) -> Examples:
+    """The first rows."""
+    few = limit is not None and limit < len(examples)
+    return SiftedExamples(examples, [(number, 0, 1) for number in range(limit or 0)]) if few else examples
 
 
 def answers(

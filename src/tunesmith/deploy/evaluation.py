@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tunesmith.data.sifted import SiftedExamples
 from tunesmith.deploy.answers import chunks, read_labelled
 from tunesmith.deploy.predictor import Predictor
 from tunesmith.errors import DataError, did_you_mean
@@ -18,8 +20,9 @@ from tunesmith.types import Example
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Scores on new data. interval: low and high end of the main score, 95 %. unlabelled: rows left out for want of a
-    label."""
+    """Scores on new data. interval: low and high end of the main score, 95 %. examples: what was scored; where long
+    texts are split, the pieces. unlabelled: rows left out for want of a label. refused: rows left out for other
+    reasons, by the reason."""
 
     data: str
     main_score: str
@@ -27,6 +30,7 @@ class Evaluation:
     interval: tuple[float, float]
     examples: int
     unlabelled: int
+    refused: dict[str, int]
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON can hold it."""
@@ -36,42 +40,50 @@ class Evaluation:
 def evaluate_run(run: Path, data: str, work: Path, settings: Sequence[str] = ()) -> Evaluation:
     """Score a finished run on a labelled file, folder or data set; `work` is a folder for what reading leaves.
 
-    DataError when no row has a label, or a label is none of the run's classes; RunError when the run has not finished.
+    What a fit would leave out or split is left out or split here. DataError when no row has a label, or a label is none
+    of the run's classes; RecipeError for a setting that nothing here reads; RunError when the run has not finished.
     """
     predictor = Predictor(run)
     task, labels = predictor.task, predictor.labels
-    logits, targets, left_out = [], [], 0
+    logits, targets, left_out, refused = [], [], 0, Counter[str]()
     for chunk in chunks(read_labelled(run, data, work, settings), predictor):
-        labelled = [_as_trained(example, predictor) for example in chunk if _has_truth(example, predictor)]
-        left_out += len(chunk) - len(labelled)
+        if task.sifts:
+            labelled, reasons = _sifted(chunk, predictor)
+            refused.update(reasons)
+        else:
+            known = [example for example in chunk if example.label is not None or "boxes" in example.inputs]
+            labelled = [_as_trained(example, predictor) for example in known]
+            left_out += len(chunk) - len(labelled)
         if labelled:
             logits.append(predictor.logits(labelled))
             targets.append(task.targets(labelled, labels))
             if task.refers:
                 predictor.refer(labelled, targets[-1])
+    if not logits and refused:
+        raise DataError(f"{data}: no row can be scored. The first reason: {next(iter(refused))}")
     if not logits:
         raise DataError(f"{data}: no row has a label to score against; name its column with data.columns.label=NAME")
     scores_of, truth = np.concatenate(logits), task.joined(targets)
     main = task.main_score(multi_label=predictor.multi_label).name
     _, span, _ = task.intervals(None, scores_of, truth, labels, predictor.thresholds, seed=0)
     scores = task.score(scores_of, truth, labels, predictor.thresholds)
-    return Evaluation(data, main, scores, (span.low, span.high), len(truth), left_out)
+    return Evaluation(data, main, scores, (span.low, span.high), len(truth), left_out, dict(refused))
 
 
-def _has_truth(example: Example, predictor: Predictor) -> bool:
-    if predictor.task.goes_on:
-        try:
-            predictor.task.encode([example], predictor.processor)
-        except DataError:  # an answer without words, or a conversation that the model's template refuses
-            return False
-        return True
-    return example.label is not None or "boxes" in example.inputs
+def _sifted(chunk: list[Example], predictor: Predictor) -> tuple[list[Example], list[str]]:
+    """The examples as a fit takes them, over-long ones split or left out, and the reasons against others."""
+    taken: list[tuple[int, int, int]] = []
+    reasons: list[str] = []
+    for number, found in enumerate(predictor.task.sift(chunk, predictor.processor)):
+        if isinstance(found, str):
+            reasons.append(found)
+        else:
+            taken += [(number, window, max(found) + 1) for window in found]
+    return list(SiftedExamples(chunk, taken)), reasons
 
 
 def _as_trained(example: Example, predictor: Predictor) -> Example:
     """The example with its label in the run's form; DataError when it is none of the run's classes."""
-    if predictor.task.goes_on:
-        return example
     if "boxes" in example.inputs:
         given: tuple[str, ...] = tuple(box[4] for box in json.loads(example.inputs["boxes"]))
     else:

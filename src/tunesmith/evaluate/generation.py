@@ -36,6 +36,10 @@ class Answer:
     unread: int = 0
 
 
+COLDEST = 1e-6
+"""Below this temperature the likeliest token has all the share, and numbers overflow."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """How the next token is chosen. temperature 0: the likeliest. top_p: drawn from the likeliest tokens that hold this
@@ -175,16 +179,18 @@ class _Choice:
 
     def __init__(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> None:
         self.sampling = sampling
-        words = [" ".join(map(str, prompt)) for prompt in prompts] if sampling.temperature else []
+        self.draws = sampling.temperature >= COLDEST
+        words = [" ".join(map(str, prompt)) for prompt in prompts] if self.draws else []
         self.seeds = [counter_seed(sampling.seed, "answer", text) for text in words]
 
     def __call__(self, logits: Tensor, step: int) -> list[int]:
-        if not self.sampling.temperature:
+        if not self.draws:
             likeliest: list[int] = logits.argmax(dim=-1).tolist()
             return likeliest
         shares, order = torch.softmax(logits.double() / self.sampling.temperature, dim=-1).sort(descending=True)
         sums = shares.cumsum(dim=-1)
-        kept = (sums - shares) < self.sampling.top_p  # the likeliest always, and those before the share is full
+        kept = (sums - shares) < self.sampling.top_p
+        kept[:, 0] = True  # the likeliest always, and those before the share is full
         sums = (shares * kept).cumsum(dim=-1)
         draws = [counter_seed(seed, step) / 2**63 for seed in self.seeds]
         marks = torch.tensor(draws, dtype=torch.float64, device=logits.device)[:, None] * sums[:, -1:]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from itertools import islice
 from typing import Any
 
 from tunesmith.data.parts import PARTS
@@ -13,13 +12,13 @@ from tunesmith.data.quarantine import add_to_quarantine
 from tunesmith.data.sifted import SiftedExamples
 from tunesmith.errors import DataError
 from tunesmith.tasks.base import Task
-from tunesmith.types import Dataset, DataSummary, Example, Examples, Pretrained
+from tunesmith.types import Dataset, DataSummary, Example, Examples
 
-AT_ONCE = 1024
-"""Examples that are looked at together."""
+AT_ONCE, LETTERS = 1024, 4_000_000
+"""Examples, and letters, that are looked at together."""
 
 
-def sifted(task: Task, dataset: Dataset, pretrained: Pretrained) -> Dataset:
+def sifted(task: Task, dataset: Dataset, processor: Any) -> Dataset:
     """The data without what the task cannot learn from, its summary in step: the law holds. DataError where nothing
     is left to train on."""
     if not task.sifts:
@@ -31,7 +30,7 @@ def sifted(task: Task, dataset: Dataset, pretrained: Pretrained) -> Dataset:
     for name in PARTS:
         whole: Examples = getattr(dataset, name)
         taken: list[tuple[int, int, int]] = []
-        for number, (example, found) in enumerate(_decided(task, whole, pretrained)):
+        for number, (example, found) in enumerate(_decided(task, whole, processor)):
             if isinstance(found, str):
                 add_to_quarantine(dataset.folder, example.file, example.line, found, dict(example.inputs))
                 out[example.file] += 1
@@ -49,10 +48,17 @@ def sifted(task: Task, dataset: Dataset, pretrained: Pretrained) -> Dataset:
     return replace(dataset, train=train, validation=validation, test=test, summary=summary)
 
 
-def _decided(task: Task, whole: Examples, pretrained: Pretrained) -> Iterator[tuple[Example, tuple[int, ...] | str]]:
-    rest = iter(whole)
-    while chunk := list(islice(rest, AT_ONCE)):
-        yield from zip(chunk, task.sift(chunk, pretrained), strict=True)
+def _decided(task: Task, whole: Examples, processor: Any) -> Iterator[tuple[Example, tuple[int, ...] | str]]:
+    chunk: list[Example] = []
+    letters = 0
+    for example in whole:
+        chunk.append(example)
+        letters += sum(len(str(value)) for value in example.inputs.values())
+        if len(chunk) == AT_ONCE or letters > LETTERS:
+            yield from zip(chunk, task.sift(chunk, processor), strict=True)
+            chunk, letters = [], 0
+    if chunk:
+        yield from zip(chunk, task.sift(chunk, processor), strict=True)
 
 
 def _in_step(

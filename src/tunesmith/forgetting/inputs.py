@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from tunesmith.data.load import load
 from tunesmith.data.load_for import load_for
-from tunesmith.data.options import DataOptions, SplitOptions
+from tunesmith.data.options import DataOptions
 from tunesmith.errors import DataError, TunesmithError
 from tunesmith.evaluate.evaluate import Part
 from tunesmith.forgetting.base import NothingToScore, Opening
 from tunesmith.forgetting.work import LEARNED, OldParts, held_names, some_of
 from tunesmith.tasks.base import Task
 from tunesmith.types import Dataset
-
-HELD = SplitOptions(validation=0.25, test=0.5)
-"""How data without labels are divided where nothing is said: nobody learns from them, so that half can be scored."""
 
 
 class Inputs:
@@ -57,9 +54,7 @@ class Inputs:
 
 
 def unlabelled_data(task: Task, options: DataOptions, opening: Opening, whose: str) -> Dataset:
-    """Data that need no labels, divided by `HELD` unless they say how. DataError where they cannot be read."""
-    if "split" not in options.model_fields_set:
-        options = options.model_copy(update={"split": HELD})
+    """Data that need no labels. DataError where they cannot be read."""
     try:
         if task.kind == "boxes":
             dataset = load_for(task.kind, options, opening.folder, inputs=task.input_columns)

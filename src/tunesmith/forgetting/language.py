@@ -7,7 +7,6 @@ its loss (`spoken.py`), `auto` for its next-token distributions (`next_tokens.py
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from tunesmith.data.options import DataOptions
 from tunesmith.errors import DataError, ModelError, TunesmithError
 from tunesmith.evaluate.sifted import sifted
 from tunesmith.forgetting.base import Opening, OpenTask
-from tunesmith.forgetting.inputs import HELD
 from tunesmith.forgetting.next_tokens import open_next_tokens
 from tunesmith.forgetting.run import READS, check_same, old_data, run_facts
 from tunesmith.forgetting.spoken import Spoken
@@ -73,11 +71,11 @@ def _texts(data: DataOptions, opening: Opening, whose: str) -> Spoken:
 
 
 def _read(task: CausalLm, data: DataOptions, opening: Opening, whose: str) -> Dataset:
-    """Data for an old task, divided by `HELD` unless they say how, without what cannot be turned into tokens."""
-    if "split" not in data.model_fields_set:
-        data = data.model_copy(update={"split": HELD})
+    """Data for an old task, without what cannot be turned into tokens."""
     try:
-        dataset = sifted(task, load_for(task.kind, data, opening.folder, inputs=task.input_columns), opening.pretrained)
+        dataset = sifted(
+            task, load_for(task.kind, data, opening.folder, inputs=task.input_columns), opening.pretrained.processor
+        )
     except TunesmithError as fault:
         raise DataError(f"{whose}: its data cannot be used. {fault}") from fault
     if not len(dataset.test) and not len(dataset.validation):
@@ -102,7 +100,7 @@ def _run(folder: Path, data: DataOptions | None, opening: Opening, whose: str) -
     tokenizer = _tokenizer(folder / "best", opening, whose)
     whole = old_data(task, data or recipe.data, opening, (), multi_label=False, whose=whose)
     try:
-        dataset = sifted(task, whole, replace(opening.pretrained, processor=tokenizer))
+        dataset = sifted(task, whole, tokenizer)
     except TunesmithError as fault:
         raise DataError(f"{whose}: its data cannot be used. {fault}") from fault
     if data is None:

@@ -90,10 +90,13 @@ def encode_chats(
 def encode_prompt(tokenizer: Any, chat: Chat) -> list[int]:
     """The tokens behind which the model answers: the chat without its last answer, and the generation prompt.
 
-    Of a plain text the tokens to go on from. DataError where the template refuses the chat.
+    Of a plain text the tokens to go on from. DataError where the template refuses the chat, or a text has no token.
     """
     if chat.text is not None:
-        return _without_end(tokenizer, list(tokenizer(chat.text, verbose=False)["input_ids"]))
+        found = _without_end(tokenizer, list(tokenizer(chat.text, verbose=False)["input_ids"]))
+        if not found:
+            raise DataError("The text is empty: there is nothing to go on from.")
+        return found
     return tokenise(tokenizer, [render(tokenizer, chat.prompt(), ask=True)])[0].ids
 
 

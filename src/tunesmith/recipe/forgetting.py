@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from tunesmith.data.options import DataOptions
-from tunesmith.places import HARNESS
+from tunesmith.data.options import DataOptions, SplitOptions
+from tunesmith.places import HARNESS, harness_parts
 from tunesmith.plugin import Options
 from tunesmith.tasks.base import Task
+
+WORDS = ("auto", "texts")
+"""Sources that are no model's name."""
+
+HELD = SplitOptions(validation=0.25, test=0.5)
+"""How data without labels are divided where nothing is said: nobody learns from them, so that half can be scored."""
+
+
+def is_place(source: str) -> bool:
+    """Whether an old task's source can be a path: no word such as auto, no task of the harness by its name."""
+    mark, name = harness_parts(source)
+    return name.endswith((".yaml", ".yml")) if mark else source not in WORDS
 
 
 class OldTask(Options):
@@ -29,10 +41,13 @@ class OldTask(Options):
             raise ValueError("an old task with a task of its own needs data to score it on")
         if self.source == "texts" and self.data is None:
             raise ValueError("source: texts needs data: the held-out texts")
-        if self.source in ("auto", "texts") and self.task is not None:
+        if self.source in WORDS and self.task is not None:
             raise ValueError(f"source: {self.source} has no task of its own; leave task out")
         if self.source.startswith(HARNESS) and (self.task is not None or self.data is not None):
             raise ValueError(f"source: {self.source} brings its own questions and data; leave task and data out")
+        if self.source in WORDS and self.data is not None and "split" not in self.data.model_fields_set:
+            # Here and not where they are read: a recipe that is written out names every setting.
+            object.__setattr__(self, "data", self.data.model_copy(update={"split": HELD}))
         return self
 
 

@@ -10,14 +10,14 @@ from typing import Any
 
 from pydantic import Field
 
-from tunesmith.data.options import DataOptions
+from tunesmith.data.options import PLACES, DataOptions
 from tunesmith.errors import RecipeError, did_you_mean
 from tunesmith.methods import base as methods
 from tunesmith.methods.base import Method
 from tunesmith.pictures.augment import Augment
 from tunesmith.pictures.box_augment import BoxAugment
 from tunesmith.plugin import Options, Plugin
-from tunesmith.recipe.forgetting import ForgettingOptions, OldTask
+from tunesmith.recipe.forgetting import ForgettingOptions, OldTask, is_place
 from tunesmith.recipe.overrides import override
 from tunesmith.recipe.read import read_written
 from tunesmith.recipe.scalars import Written
@@ -127,9 +127,7 @@ _PATHS = (
     ("model", "name"),
     ("model", "backbone"),
     ("model", "weights"),
-    ("data", "path"),
-    ("data", "validation"),
-    ("data", "test"),
+    *(("data", name) for name in PLACES),
 )
 
 
@@ -200,11 +198,21 @@ def _anchored(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 def _anchored_old(task: Any, folder: Path) -> Any:
     """An old task with its source and its data beside the recipe file, where they stand there only."""
     if not isinstance(task, Mapping):
-        return _beside(task, folder)
-    found = {key: _beside(value, folder) if key in ("source", "data") else value for key, value in task.items()}
-    if isinstance(found.get("data"), Mapping) and "path" in found["data"]:
-        found["data"] = {**found["data"], "path": _beside(found["data"]["path"], folder)}
+        return _beside_source(task, folder)
+    found = dict(task)
+    if "source" in found:
+        found["source"] = _beside_source(found["source"], folder)
+    data = found.get("data")
+    if isinstance(data, Mapping):
+        found["data"] = {key: _beside(value, folder) if key in PLACES else value for key, value in data.items()}
+    elif data is not None:
+        found["data"] = _beside(data, folder)
     return found
+
+
+def _beside_source(value: Any, folder: Path) -> Any:
+    text = value.text if isinstance(value, Written) else value
+    return _beside(value, folder) if isinstance(text, str) and is_place(text) else value
 
 
 def _beside(value: Any, folder: Path) -> Any:

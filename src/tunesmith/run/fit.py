@@ -18,6 +18,7 @@ from tunesmith.evaluate.evaluate import score
 from tunesmith.events import Begun, Evaluated, Event, Stage, Step
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run import finish, preflight
+from tunesmith.run.absolute import absolute
 from tunesmith.run.answered import answered_before, asks
 from tunesmith.run.features import on_features
 from tunesmith.run.folder import (
@@ -34,7 +35,7 @@ from tunesmith.run.folder import (
 from tunesmith.run.forecast import keep_forecast
 from tunesmith.run.forgotten import Guard, admits, at_evaluation, guard, untouched
 from tunesmith.run.manifest import check_same, manifest
-from tunesmith.run.setup import Learning, Ready, absolute, set_up, settled, start_learning
+from tunesmith.run.setup import Learning, Ready, set_up, settled, start_learning
 from tunesmith.run.spent import Spent, spent_in
 from tunesmith.run.stopping import Stop, stop_on_signals
 from tunesmith.run.tensorboard import Board

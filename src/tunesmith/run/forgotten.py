@@ -13,11 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tunesmith.errors import Fault, RecipeError
+from tunesmith.errors import Fault, RecipeError, RunError
 from tunesmith.forgetting.measures import lost, summary
 from tunesmith.forgetting.old_tasks import OpenTask, open_old_tasks
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.retention.base import Held, Penalty
+from tunesmith.run.contents import old_contents
+from tunesmith.run.folder import write_json
 from tunesmith.run.line import Line
 from tunesmith.run.setup import Learning, Ready
 from tunesmith.train import randomness
@@ -54,7 +56,9 @@ def untouched(ready: Ready, folder: Path) -> Untouched:
     if not options.old_tasks:
         return Untouched((), (), {})
     kept, known = folder / "predictions" / "old_before.npz", None
+    noted, files = kept.with_suffix(".json"), old_contents(ready.recipe.as_dict())
     if device.agree(kept.is_file()):
+        _must_be_same(noted, files)
         with np.load(kept, allow_pickle=False) as file:
             known = {name: file[name] for name in file.files}
     tasks, skipped = open_old_tasks(
@@ -78,8 +82,20 @@ def untouched(ready: Ready, folder: Path) -> Untouched:
             kept.parent.mkdir(exist_ok=True)
             unfinished = kept.with_suffix(".part.npz")
             np.savez(unfinished, **found)  # type: ignore[arg-type]
+            write_json(noted, files)
             unfinished.replace(kept)
     return Untouched(tasks, skipped, found)
+
+
+def _must_be_same(noted: Path, files: Mapping[str, str]) -> None:
+    """RunError where what old tasks read is no longer what the untouched model answered."""
+    then: Mapping[str, str] = json.loads(noted.read_text(encoding="utf-8")) if noted.is_file() else files
+    changed = [place for place in sorted({*then, *files}) if then.get(place) != files.get(place)]
+    if changed:
+        raise RunError(
+            f"{noted.parents[1]} cannot go on exactly: what an old task reads changed since it began "
+            f"({', '.join(changed[:3])}). Put it back as it was, or start a new run."
+        )
 
 
 def chooses(recipe: Recipe) -> bool:
@@ -111,6 +127,9 @@ def guard(ready: Ready, learning: Learning, old: Untouched) -> Guard:
                                  "another retention, or another method.")])  # fmt: skip
     head = ready.pretrained.anatomy.head
     learned = {name: tensor for name, tensor in learning.learned.items() if not in_head(name, head)}
+    if retention.at_end and learned and not len(ready.parts["validation"].encoded):
+        raise RecipeError([Fault("retention", f"{type(retention).name} chooses on validation examples, and there are "
+                                 "none: give data.validation or data.split.validation.")])  # fmt: skip
     held = Held(
         model=learning.model,
         learned=learned,
@@ -184,9 +203,6 @@ def hold_at_end(ready: Ready, learning: Learning, guarded: Guard) -> dict[str, A
     retention = ready.recipe.retention
     if retention is None or not retention.at_end or guarded.held is None or not guarded.held.learned:
         return None
-    if not len(ready.parts["validation"].encoded):
-        raise RecipeError([Fault("retention", f"{type(retention).name} chooses on validation examples, and there are "
-                                 "none: give data.validation or data.split.validation.")])  # fmt: skip
     return retention.finish(Line(ready, learning, guarded.held, partial(scores_now, learning, guarded.untouched)))
 
 

@@ -54,14 +54,15 @@ def _is_moving(module: nn.Module, learned: Mapping[str, Tensor]) -> bool:
 def _restatistics(ready: Ready, learning: Learning, moving: list[nn.Module]) -> None:
     """Mean and variance of norms that move, over training examples of one pass at most, as at these weights."""
     momenta = [module.momentum for module in moving]
+    batches = getattr(learning.batches, "inner", learning.batches)  # those made ahead end with the run's last step
     learning.model.eval()
     for module in moving:
         module.reset_running_stats()  # type: ignore[operator]
         module.momentum = None  # type: ignore[assignment]
         module.train()
     with torch.no_grad():
-        for step in range(1, min(learning.batches.steps_per_epoch, RESTATISTICS) + 1):
-            for batch in learning.batches.micro_batches(step):
+        for step in range(1, min(batches.steps_per_epoch, RESTATISTICS) + 1):
+            for batch in batches.micro_batches(step):
                 ready.recipe.task.predict(learning.model, ready.device.move(batch))
     for module, momentum in zip(moving, momenta, strict=True):
         module.momentum = momentum

@@ -24,10 +24,11 @@ import numpy as np
 from tunesmith.errors import NotFiniteError, RecipeError
 from tunesmith.events import Begun, Event, Stage, Step
 from tunesmith.recipe.recipe import Recipe
+from tunesmith.run.absolute import absolute
 from tunesmith.run.folder import write_json
 from tunesmith.run.report_parts.charts import smooth
 from tunesmith.run.report_parts.rates import write_page
-from tunesmith.run.setup import Learning, Ready, absolute, make_batches, set_up, settled, start_learning
+from tunesmith.run.setup import Learning, Ready, make_batches, set_up, settled, start_learning
 from tunesmith.train.checkpoint import disk_faults
 from tunesmith.train.loop import Progress, train
 

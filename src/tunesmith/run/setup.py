@@ -24,9 +24,7 @@ from tunesmith.models.attention import cannot_pack
 from tunesmith.models.kept_labels import kept_labels
 from tunesmith.models.rms_norm import shorten_norms
 from tunesmith.models.shared_cast import share_casts
-from tunesmith.places import harness_parts
 from tunesmith.recipe import defaults
-from tunesmith.recipe.forgetting import OldTask
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run.earlier import model_of
 from tunesmith.run.referred import refer
@@ -97,7 +95,7 @@ def set_up(recipe: Recipe, work: Path) -> Iterator[str | Ready]:
     task = recipe.task
     device.place(pretrained.model)
     yield "turning texts into tokens" if task.in_tokens else "reading and resizing the pictures"
-    dataset = sifted(task, dataset, pretrained)
+    dataset = sifted(task, dataset, pretrained.processor)
     names = ("train", "validation", "test")
     whole = {name: getattr(dataset, name) for name in names}
     parts = {
@@ -192,38 +190,12 @@ class _Collate:
         )
 
 
-def absolute(recipe: Recipe) -> Recipe:
-    """The recipe with local paths made absolute, so that a run can be resumed from another folder."""
-    data, model = recipe.data, recipe.model
-    paths = {name: _absolute(getattr(data, name)) for name in ("path", "validation", "test")}
-    return recipe.model_copy(
-        update={
-            "data": data.model_copy(update=paths),
-            "model": model.model_copy(
-                update={name: _absolute(getattr(model, name)) for name in ("name", "backbone", "weights")}
-            ),
-            "forgetting": recipe.forgetting.model_copy(
-                update={"old_tasks": tuple(_absolute_old(task) for task in recipe.forgetting.old_tasks)}
-            ),
-        }
-    )
-
-
-def _absolute_old(task: OldTask) -> OldTask:
-    data = task.data and task.data.model_copy(update={"path": _absolute(task.data.path)})
-    mark, name = harness_parts(task.source)
-    return task.model_copy(update={"source": f"{mark}{_absolute(name)}", "data": data})
-
-
-def _absolute(name: str | None) -> str | None:
-    glob = name is not None and any(c in name for c in "*?[") and ":" not in name
-    return os.path.abspath(name) if name is not None and (glob or os.path.exists(name)) else name
-
-
 def _facts(task: Task, pretrained: Pretrained, dataset: Dataset) -> tuple[defaults.Facts, np.ndarray]:
     rows = [dataset.train[i] for i in range(0, len(dataset.train), 1 + len(dataset.train) // LOOKED_AT)]
     lengths = task.lengths(rows, pretrained)
     middle, long, longest = (int(np.percentile(lengths, q)) for q in (50, 90, 99))
+    cut = getattr(task, "max_length", "auto")
+    most = cut if isinstance(cut, int) else int(lengths.max()) + 64  # `auto` may round up
     facts = defaults.Facts(
         train_examples=len(dataset.train),
         class_counts=dataset.summary.class_counts["train"],
@@ -234,7 +206,7 @@ def _facts(task: Task, pretrained: Pretrained, dataset: Dataset) -> tuple[defaul
         threads=torch.get_num_threads(),
         accelerator=torch.accelerator.is_available(),
         cores=os.cpu_count() or 1,
-        packs=cannot_pack(pretrained.model) if task.in_tokens else "",
+        packs=cannot_pack(pretrained.model, most) if task.in_tokens else "",
     )
     return facts, lengths
 

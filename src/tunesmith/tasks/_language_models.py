@@ -39,7 +39,10 @@ def write_companions(pretrained: Pretrained, folder: Path) -> None:
     own = getattr(model, "generation_config", None) or GenerationConfig.from_model_config(model.config)
     ways = copy.deepcopy(own)
     ways.eos_token_id = list(end_ids(pretrained.processor, model.config, own))
-    ways.save_pretrained(folder)
+    try:
+        ways.save_pretrained(folder)
+    except ValueError:  # a temperature without do_sample, as old files have it: read with a warning, and not written
+        ways.to_json_file(folder / "generation_config.json")
     pretrained.processor.save_pretrained(folder)
 
 

@@ -100,9 +100,9 @@ class Task(Plugin):
         all but the head as it is: value and origin of each."""
         return {}
 
-    def sift(self, examples: Sequence[Example], pretrained: Pretrained) -> list[tuple[int, ...] | str]:
-        """What becomes of each example once the model and its longest input are known: the numbers of the windows into
-        which it is split (`(0,)`: as it is), or the reason why nothing of it can be learned."""
+    def sift(self, examples: Sequence[Example], processor: Any) -> list[tuple[int, ...] | str]:
+        """What becomes of each example once the processor and the longest input are known: the numbers of the windows
+        into which it is split (`(0,)`: as it is), or the reason why nothing of it can be learned."""
         return [(0,)] * len(examples)
 
     def refer(self, pretrained: Pretrained, parts: Mapping[str, Any], *, device: Any) -> None:

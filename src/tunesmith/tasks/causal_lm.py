@@ -100,10 +100,10 @@ class CausalLm(Task):
         """What tokenizer and positions allow."""
         return language_models.longest_input(pretrained)
 
-    def sift(self, examples: Sequence[Example], pretrained: Pretrained) -> list[tuple[int, ...] | str]:
+    def sift(self, examples: Sequence[Example], processor: Any) -> list[tuple[int, ...] | str]:
         """Windows into which an over-long one is split, where that is asked for; why it is left out; or one window."""
         return [self._sifted(row, example) for example, row in
-                zip(examples, self._encoded(examples, pretrained.processor, None), strict=True)]  # fmt: skip
+                zip(examples, self._encoded(examples, processor, None), strict=True)]  # fmt: skip
 
     def _sifted(self, row: Encoded | TunesmithError, example: Example) -> tuple[int, ...] | str:
         if isinstance(row, TunesmithError):
@@ -127,9 +127,12 @@ class CausalLm(Task):
         whole = [e for e in examples if "part" not in e.inputs]
         cut = iter(self._encoded(whole, processor, limit))
         found: list[Encoded] = []
+        known: tuple[object, Any] = (None, None)
         for example in examples:
             windowed = "part" in example.inputs
-            row = self._encoded([example], processor, None)[0] if windowed else next(cut)
+            if windowed and known[0] != example.inputs["chat"]:  # windows of one text follow each other
+                known = example.inputs["chat"], self._encoded([example], processor, None)[0]
+            row = known[1] if windowed else next(cut)
             if isinstance(row, TunesmithError):  # a fit has sifted these out; new data may hold them
                 raise row
             if windowed and limit is not None:

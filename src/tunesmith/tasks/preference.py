@@ -139,11 +139,11 @@ class Preference(Task):
         found = sequences.split_all(examples, pretrained.processor)
         return np.array([0 if isinstance(each, DataError) else sequences.longest(each) for each in found])
 
-    def sift(self, examples: Sequence[Example], pretrained: Pretrained) -> list[tuple[int, ...] | str]:
+    def sift(self, examples: Sequence[Example], processor: Any) -> list[tuple[int, ...] | str]:
         """Left out are answers that the chat template garbles or that have no token, and pairs of which, cut to
         `max_length`, the same is left twice."""
         return [str(found) if isinstance(found, DataError) else sequences.nothing_to_learn(found) or (0,)
-                for found in sequences.split_all(examples, pretrained.processor, self._limit)]  # fmt: skip
+                for found in sequences.split_all(examples, processor, self._limit)]  # fmt: skip
 
     @property
     def _limit(self) -> int | None:

@@ -7,18 +7,16 @@ that is there is never made again. Pictures that a table merely names are not in
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from tunesmith.places import harness_parts, resolve_place
 from tunesmith.recipe.recipe import Recipe
-from tunesmith.run.folder import open_run
-from tunesmith.run.setup import absolute
+from tunesmith.run.absolute import absolute
+from tunesmith.run.contents import contents
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,43 +101,5 @@ def make_cell(name: str, recipe: Recipe, known: dict[str, str]) -> Cell:
     whole = absolute(recipe).model_copy(update={"output": "auto"})
     settings = whole.as_dict()
     del settings["output"]
-    for place in _places(settings):
-        if place not in known:
-            known[place] = _content(place)
-    files = {place: known[place] for place in _places(settings) if known[place]}
-    decides = json.dumps([settings, files], sort_keys=True, ensure_ascii=False)
+    decides = json.dumps([settings, contents(settings, known)], sort_keys=True, ensure_ascii=False)
     return Cell(name, whole, hashlib.sha256(decides.encode()).hexdigest()[:12])
-
-
-def _places(settings: Mapping[str, Any]) -> list[str]:
-    """Everything that a recipe reads from: model, data, and what old tasks name."""
-    forgetting = settings.get("forgetting") or {}
-    olds = forgetting.get("old_tasks") or []
-    data = [settings["data"], *(old["data"] for old in olds if old.get("data"))]
-    found = [each.get(key) for each in data for key in ("path", "validation", "test", "pictures")]
-    found += [
-        settings["model"].get("name"),
-        settings["model"].get("weights"),
-        *(harness_parts(old["source"])[1] for old in olds),
-    ]
-    return [place for place in found if place]
-
-
-def _content(place: str) -> str:
-    """Hash of the files behind a name, names and contents; empty for a name that means nothing on this disk."""
-    path = Path(resolve_place(place))
-    roots = [path] if path.exists() else sorted(map(Path, glob.glob(place)))
-    if (path / "manifest.json").is_file():  # an earlier run: what it delivers and what it was made from
-        open_run(path)
-        roots = [path / "manifest.json", path / "best"]
-    digest = hashlib.sha256()
-    for root in roots:
-        files = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]
-        for file in files:
-            name = file.relative_to(root).as_posix() if root.is_dir() else file.name
-            if "__pycache__" in name or any(part.startswith(".") for part in name.split("/")):
-                continue
-            digest.update(f"{len(name)}:{name}:{file.stat().st_size}:".encode())
-            with file.open("rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest() if roots else ""

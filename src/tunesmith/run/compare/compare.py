@@ -23,10 +23,10 @@ from typing import Any
 
 from tunesmith.errors import InterruptedRun, RecipeError, RunError
 from tunesmith.recipe.recipe import Recipe
-from tunesmith.run.compare.cell import OnEvent, Outcome
+from tunesmith.run.compare.cell import CellEnded, CellEvent, OnEvent, Outcome
 from tunesmith.run.compare.cells import run_cells
 from tunesmith.run.compare.child import PROGRAM
-from tunesmith.run.compare.judged import Judged, judge
+from tunesmith.run.compare.judged import Judged, judge, scores_of
 from tunesmith.run.compare.page import write_page
 from tunesmith.run.compare.planned import Planned, base_recipe, default_folder, plan
 from tunesmith.run.compare.verdict import Pair, Row, compare_pairs, put_on_front, summed_up
@@ -163,10 +163,17 @@ def _made(
     cores = str(max(1, (os.cpu_count() or 1) // jobs))
     environment = {} if jobs == 1 or "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": cores}
     work = [(each.cell, each.folder) for each in planned]
+
+    def told(event: CellEvent) -> None:
+        if isinstance(event, CellEnded) and event.outcome.state == "finished":
+            scores_of(event.outcome.folder)  # what cannot be judged is said after the first run, not after the last
+        if on_event is not None:
+            on_event(event)
+
     stop.wait = True
     try:
         return run_cells(
-            work, jobs=jobs, stop=lambda: stop.asked, on_event=on_event, program=program, environment=environment
+            work, jobs=jobs, stop=lambda: stop.asked, on_event=told, program=program, environment=environment
         )
     except InterruptedRun as again:  # a second signal does not wait
         raise InterruptedRun(f"stopped at once; {_go_on(place)}") from again

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from tunesmith.errors import RunError
 from tunesmith.metrics.boxes import MOST, Matches
 
 RESAMPLES = 2000
@@ -80,9 +81,20 @@ def resamples_of(examples: int, resamples: int) -> Iterator[np.ndarray]:
         yield np.bincount(rows.ravel(), minlength=size * examples).reshape(size, examples)
 
 
+def scores_of(folder: Path) -> dict[str, Any]:
+    """scores.json of a finished run; RunError where nothing was held out, so that there is nothing to judge by."""
+    scores: dict[str, Any] = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+    if "after" not in scores:
+        raise RunError(
+            f"{folder} has no held-out examples, so runs of this recipe cannot be compared: "
+            "give data.split.test (or data.split.validation) a share, or name a data.test."
+        )
+    return scores
+
+
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]], Score | None]:
-    scores, manifest = (json.loads((folder / name).read_text(encoding="utf-8"))
-                        for name in ("scores.json", "manifest.json"))  # fmt: skip
+    scores = scores_of(folder)
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     file = folder / "predictions" / "test_after.jsonl"
     rows = []
     if file.is_file():

@@ -1,19 +1,21 @@
 """What a search is: search.json, written once, completed when the default recipe is resolved, and never changed.
 
-A search that is started again in its folder must be the same search: the same recipe, space, objectives and pruning.
+A search that is started again in its folder must be the same search: the same recipe, space, objectives and pruning,
+and the same in the files that the recipe reads.
 How long it goes on (trials, time, jobs, confirming seeds) may change from start to start.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tunesmith.errors import RunError
 from tunesmith.recipe.recipe import Recipe
+from tunesmith.run.contents import contents
 from tunesmith.run.folder import write_json
 from tunesmith.run.search.checks import values_of
 from tunesmith.run.search.space import Dimension
@@ -27,7 +29,7 @@ FILE = "search.json"
 class Book:
     """recipe: the default, paths absolute. asked: the dimensions as given. space: those with defaults filled in; main:
     the score that decides; validation: which rows the validation part holds; the three are None until the default
-    recipe is resolved."""
+    recipe is resolved. files: hashes of what the recipe reads."""
 
     folder: Path
     recipe: Recipe
@@ -37,6 +39,7 @@ class Book:
     space: tuple[Dimension, ...] | None = None
     main: MainScore | None = None
     validation: str | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def base(self) -> Recipe:
@@ -66,6 +69,7 @@ class Book:
                 "space": None if self.space is None else [d.as_dict() for d in self.space],
                 "main_score": None if self.main is None else asdict(self.main),
                 "validation": self.validation,
+                "files": dict(self.files),
             },
         )
 
@@ -74,7 +78,7 @@ def open_book(
     folder: Path, recipe: Recipe, asked: Sequence[Dimension], *, forgetting: bool, pruning: Pruning
 ) -> tuple[Book, bool]:
     """The search of this folder, and whether it began earlier. RunError when another search stands there."""
-    wanted = Book(folder, recipe, tuple(asked), forgetting, pruning)
+    wanted = Book(folder, recipe, tuple(asked), forgetting, pruning, files=contents(recipe.as_dict()))
     if not (folder / FILE).is_file():
         wanted.write()
         return wanted, False
@@ -87,6 +91,8 @@ def open_book(
     old, new = values_of(found.recipe), values_of(recipe)
     changed += [path for path in sorted({*old, *new}) if old.get(path) != new.get(path) and path != "output"
                 and not isinstance(new.get(path), dict)][:5]  # fmt: skip
+    now = [f"what {place} holds" for place, then in found.files.items() if wanted.files.get(place) != then]
+    changed += now[:5]
     if changed:
         raise RunError(
             f"{folder} holds another search: {', '.join(changed)} differ. Go on with that one by the command that "
@@ -113,4 +119,5 @@ def read_book(folder: Path) -> Book:
         dimensions["space"],
         None if main is None else MainScore(**main),
         known["validation"],
+        known.get("files", {}),
     )

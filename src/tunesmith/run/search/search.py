@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tunesmith.errors import RecipeError, RunError
 from tunesmith.recipe.recipe import Recipe
+from tunesmith.run.absolute import absolute
 from tunesmith.run.folder import locked
 from tunesmith.run.search.book import open_book
 from tunesmith.run.search.checks import checked
@@ -29,7 +30,6 @@ from tunesmith.run.search.space import Dimension, plugin_name
 from tunesmith.run.search.trial_work import TrialWork, begin
 from tunesmith.run.search.trials import Pruning, Trial, Trials
 from tunesmith.run.search.winner import choose
-from tunesmith.run.setup import absolute
 from tunesmith.run.stopping import stop_on_signals
 
 
