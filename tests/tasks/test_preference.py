@@ -293,10 +293,10 @@ def test_the_mismatched_answer_belongs_to_another_prompt(talker: Callable[[], Pr
 def test_what_cannot_be_learned_from_is_sifted_out_with_its_reason(talker: Callable[[], Pretrained]) -> None:
     (good,) = pairs(1)
     same = replace(good, inputs={**good.inputs, "chosen": "so it was today, yes", "rejected": "so it was today, no"})
-    found = task("dpo", max_length=24).sift([good, same], talker())
+    found = task("dpo", max_length=24).sift([good, same], talker().processor)
     assert found[0] == (0,)
     assert "agree in all" in str(found[1])
-    assert task("dpo").sift([good, same], talker()) == [(0,), (0,)]
+    assert task("dpo").sift([good, same], talker().processor) == [(0,), (0,)]
 
 
 def test_refusals_say_what_to_give_instead(talker: Callable[[], Pretrained]) -> None:
