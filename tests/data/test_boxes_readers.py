@@ -14,6 +14,7 @@ from tests.data.conftest import quarantined
 from tunesmith.data.load_boxes import load_boxes
 from tunesmith.data.options import DataOptions, SplitOptions
 from tunesmith.errors import DataError
+from tunesmith.tasks._boxes import targets
 from tunesmith.types import Dataset, Examples
 
 
@@ -67,6 +68,15 @@ def test_a_difficult_object_is_neither_learned_nor_counted(tmp_path: Path, load:
     dataset = load(voc(tmp_path / "set", objects=hard), split=SplitOptions(validation=0, test=0))
     assert boxes(dataset.train)["2"] == [[1, 1, 20, 15, "cat", 0], [5, 5, 9, 9, "cat", 1]]
     assert dataset.summary.class_counts["train"] == {"cat": 3}
+
+
+def test_a_class_of_difficult_objects_alone_is_no_class(tmp_path: Path, load: Callable[..., Dataset]) -> None:
+    box = "<bndbox><xmin>5</xmin><ymin>5</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
+    hard = f"<object><name>dog</name><difficult>1</difficult>{box}</object>"
+    dataset = load(voc(tmp_path / "set", objects=hard), split=SplitOptions(validation=0, test=0))
+    assert dataset.labels == ("cat",)
+    table = targets(dataset.train, dataset.labels)
+    assert table[:, :, 4].tolist() == [[0]] * 3
 
 
 def test_voc_lists_give_the_parts_and_a_listed_name_without_a_file_is_told(
@@ -162,15 +172,24 @@ def test_a_hugging_face_set_is_read_from_disk_and_from_parquet(
         assert "pictures.bin#bytes=" in dataset.train[0].inputs["image"]
 
 
+@pytest.mark.parametrize("by_path", [False, True])
 def test_corners_are_told_from_widths_by_what_stays_in_the_picture(
-    tmp_path: Path, load: Callable[..., Dataset]
+    by_path: bool, tmp_path: Path, load: Callable[..., Dataset]
 ) -> None:
     import datasets
 
-    rows = [{"bbox": [[20.0, 15.0, 38.0, 28.0]], "category": ["cat"]} for _ in range(4)]
-    images = [{"bytes": picture(n), "path": None} for n in range(4)]
-    made = datasets.Dataset.from_dict({"image": images, "objects": rows})
+    rows = [{"bbox": [[20.0, 15.0, 38.0, 28.0]], "category": ["cat"]} for _ in range(120)]
+    rows[7]["bbox"] = [[20.0, 15.0, 20.0, 28.0]]  # one without width is somebody's slip, and no other form
+    if by_path:
+        (tmp_path / "disk").mkdir()
+        for n in range(120):
+            (tmp_path / "disk" / f"{n}.png").write_bytes(picture(n))
+    images = [{"bytes": None if by_path else picture(n), "path": f"{n}.png" if by_path else None} for n in range(120)]
+    features = datasets.Features({"image": {"bytes": datasets.Value("binary"), "path": datasets.Value("string")},
+                                  "objects": {"bbox": [[datasets.Value("float64")]],
+                                              "category": [datasets.Value("string")]}})  # fmt: skip
+    made = datasets.Dataset.from_dict({"image": images, "objects": rows}, features=features)
     made.save_to_disk(str(tmp_path / "disk"))
-    dataset = load(tmp_path / "disk", split=SplitOptions(validation=0, test=0))
+    dataset = load(tmp_path / "disk", split=SplitOptions(validation=0, test=0), max_bad_share=0.1)
     assert json.loads(dataset.train[0].inputs["boxes"]) == [[20, 15, 38, 28, "cat", 0]]
     assert dataset.summary.files[0]["corners"] == "[x1, y1, x2, y2]"

@@ -211,7 +211,9 @@ def test_a_mosaic_without_three_others_is_refused() -> None:
 
 
 def test_a_bare_word_is_a_preset_and_an_unknown_one_is_refused() -> None:
-    assert BoxAugment.model_validate("standard") == BoxAugment()
+    assert BoxAugment.model_validate("light") == BoxAugment()
+    assert BoxAugment(flip=0) == BoxAugment(preset="light", flip=0)
+    assert (BoxAugment(flip=0).crop, BoxAugment(flip=0).colour) == (1, 0)
     assert len({BoxAugment.model_validate(name) for name in PRESETS}) == len(PRESETS)
     assert BoxAugment.model_validate({"preset": "strong", "mosaic": 0}).crop == 0.3
     assert BoxAugment.model_validate({"preset": "strong", "mosaic": 0}).mosaic == 0

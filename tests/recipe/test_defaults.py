@@ -91,3 +91,13 @@ def test_balanced_class_weights_are_written_out() -> None:
     after, origins = resolve(made(task=task), replace(FACTS, class_counts={"a": 300, "b": 100}))
     assert after.task.class_weights == {"a": 0.666667, "b": 2.0}  # type: ignore[attr-defined]
     assert "task.class_weights" in origins
+
+
+def test_a_weight_of_no_class_is_refused_with_the_class_that_was_meant() -> None:
+    facts = replace(FACTS, class_counts={"dog": 3, "cat": 9})
+    with pytest.raises(RecipeError, match=r'"dgo" is no class of the data.*"dog"'):
+        resolve(made(task={"name": "text_classification", "class_weights": {"dgo": 5.0}}), facts)
+    with pytest.raises(RecipeError, match="class_weights"):
+        made(task={"name": "text_classification", "class_weights": {"dog": -1.0}})
+    kept, _ = resolve(made(task={"name": "text_classification", "class_weights": {"dog": 5.0}}), facts)
+    assert kept.task.class_weights == {"dog": 5.0}  # type: ignore[attr-defined]

@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import load_file
 from tests.run.worker import events, finish, recipe, start, state, write_reviews
 
-from tunesmith.errors import DataError, NotFiniteError, RunError
+from tunesmith.errors import DataError, NotFiniteError, RecipeError, RunError
 from tunesmith.events import Begun, Evaluated, Event, Step
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run import fit as spine
@@ -217,3 +217,33 @@ def test_nothing_left_to_train_on_is_a_data_error(settings: Settings, tmp_path: 
     (tmp_path / "one.csv").write_text("text,label\ngood,a\n", encoding="utf-8")
     with pytest.raises(DataError):
         spine.fit(Recipe.make(settings(data=str(tmp_path / "one.csv"))), tmp_path / "run")
+
+
+def test_a_folder_with_files_of_ones_own_is_refused_and_left_alone(settings: Settings, tmp_path: Path) -> None:
+    mine = tmp_path / "project"
+    mine.mkdir()
+    (mine / "recipe.yaml").write_text("task: text_classification  # mine\n", encoding="utf-8")
+    with pytest.raises(RunError, match=r"write over \(recipe.yaml\)"):
+        spine.fit(Recipe.make(settings()), mine)
+    assert (mine / "recipe.yaml").read_text(encoding="utf-8").endswith("# mine\n")
+    with pytest.raises(DataError):  # a failed start leaves nothing, and no trace in the way of the next
+        spine.fit(Recipe.make(settings(data={"path": str(tmp_path / "none.csv")})), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_early_stopping_without_validation_examples_is_refused(settings: Settings, tmp_path: Path) -> None:
+    data = {"path": settings()["data"]["path"], "split": {"validation": 0}}
+    with pytest.raises(RecipeError, match=r"train.early_stopping: stops by validation"):
+        spine.fit(Recipe.make(settings(data=data, train={"early_stopping": 2})), tmp_path / "run")
+
+
+def test_thresholds_fitted_to_the_scored_rows_do_not_score_them(settings: Settings, tmp_path: Path) -> None:
+    """Without a test part the validation rows are scored; before and after are then both above even odds."""
+    lines = ["text,label"] + [f"film {n} good bad,{'|'.join('ab'[: 1 + n % 2])}" for n in range(60)]
+    (tmp_path / "several.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    data = {"path": str(tmp_path / "several.csv"), "label_separator": "|", "split": {"validation": 0.3, "test": 0}}
+    run = spine.fit(Recipe.make(settings(data=data, train={"steps": 2, "learning_rate": 1e-9})), tmp_path / "run")
+    assert run.scores["part"] == "validation"
+    assert run.scores["thresholds"] != [0.0] * len(run.scores["thresholds"])
+    assert run.scores["difference"]["micro_f1"][0] == pytest.approx(0, abs=1e-6)
+    assert run.scores["validation"] == run.scores["after"]

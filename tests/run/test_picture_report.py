@@ -15,6 +15,7 @@ from tests.run.test_report import Page, report
 
 from tunesmith.run.report_parts import detection, pictures, words
 from tunesmith.run.report_parts.facts import read_facts
+from tunesmith.run.thumbnails import _worst
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
@@ -196,3 +197,12 @@ def test_examples_are_called_what_they_are() -> None:
         "picture",
         "picture",
     ]
+
+
+def test_right_answers_in_another_order_are_no_mistakes() -> None:
+    right = {"label": ("dog", "cat"), "predicted": ("cat", "dog"), "probabilities": [0.99, 0.98]}
+    sure = {"label": ("dog",), "predicted": ("cat", "dog"), "probabilities": [0.9, 0.6]}
+    unsure = {"label": ("cat",), "predicted": ("cat", "dog"), "probabilities": [0.95, 0.55]}
+    assert _worst([right, unsure, sure], ("cat", "dog")) == [2, 1]
+    single = [{"label": "dog", "predicted": "cat", "probabilities": [p, 1 - p]} for p in (0.6, 0.9)]
+    assert _worst([*single, {**single[0], "predicted": "dog"}], ("cat", "dog")) == [1, 0]

@@ -107,8 +107,8 @@ class BoxIntake:
         boxes.used += len(done.boxes)
         boxes.crowd += sum(box.crowd for box in done.boxes)
         for box in done.boxes:
-            code = self._codes.setdefault(box.name, len(self._codes))
             if not box.crowd:
+                code = self._codes.setdefault(box.name, len(self._codes))
                 self._box_picture.append(self._rows)
                 self._box_class.append(code)
         text = as_json(done.boxes)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tunesmith.data.known_names import PICTURE_ENDINGS
 from tunesmith.data.options import DataOptions
-from tunesmith.data.parts import PARTS, part_of
+from tunesmith.data.parts import NAMES, PARTS, part_of
 from tunesmith.data.readers.base import Reader, registry
 from tunesmith.errors import DataError, did_you_mean
 from tunesmith.places import resolve_place
@@ -165,12 +165,26 @@ def _files(paths: list[Path], shown: list[str], asked: list[Reader]) -> tuple[li
         if left:
             notes.append(f"Not used, since their names are none of {', '.join(PARTS)}: {', '.join(left[:5])}.")
     else:
-        parts = [None] * len(paths)
+        _refuse_mixed(paths, shown, parts)
     return [
         Source(_reader(path, asked), path, name, part)
         for path, name, part in zip(paths, shown, parts, strict=True)
         if part is not None or "train" not in parts
     ], notes
+
+
+def _refuse_mixed(paths: list[Path], shown: list[str], parts: list[str | None]) -> None:
+    """DataError where held-out rows would be trained on: several files, of which names say that some are held out."""
+    words = [set(re.split(r"[^a-z]+", path.stem.casefold())) & set(NAMES) for path in paths]
+    said = {name: part or NAMES[min(word)] for name, part, word in zip(shown, parts, words, strict=True)
+            if part or len(word) == 1}  # fmt: skip
+    held = [name for name, part in said.items() if part != "train"]
+    if held and len(paths) > 1 and not any(path.suffix.lower() in PICTURE_ENDINGS for path in paths):
+        raise DataError(
+            f"{', '.join(held[:3])} seems to be held out, and no file is called train, so that all rows would be put "
+            "together and split anew. Say which is which: data.path for what is learned from, with data.test and "
+            "data.validation; or call the files train, validation and test."
+        )
 
 
 def _reader(path: Path, asked: list[Reader]) -> Reader:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 PARTS = ("train", "validation", "test")
-_NAMES = {
+NAMES = {
     "train": "train",
     "training": "train",
     "validation": "validation",
@@ -20,4 +20,4 @@ _NAMES = {
 def part_of(name: str) -> str | None:
     """The part that a name such as `train`, `dev.csv` or `test-00000-of-00001.parquet` stands for."""
     stem = re.sub(r"(-\d+-of-\d+)?(\.[A-Za-z0-9]+)*$", "", name.casefold())
-    return _NAMES.get(stem)
+    return NAMES.get(stem)

@@ -67,7 +67,7 @@ def _as_in(run: Path, data: str, settings: Sequence[str]) -> tuple[Task, DataOpt
                 "such as data.columns.text=review, data.encoding=gb18030 or data.limit=100."
             )
     own = Recipe.make(open_run(run).recipe)
-    alone = {"path": data, "validation": None, "test": None, "limit": None}
+    alone = {"path": data, "validation": None, "test": None, "pictures": None, "limit": None}
     recipe = own.model_copy(update={"data": own.data.model_copy(update=alone)}).changed(*settings)
     return recipe.task, recipe.data.model_copy(update={"limit": None}), recipe.data.limit
 

@@ -85,7 +85,7 @@ def _sifted(chunk: list[Example], predictor: Predictor) -> tuple[list[Example], 
 def _as_trained(example: Example, predictor: Predictor) -> Example:
     """The example with its label in the run's form; DataError when it is none of the run's classes."""
     if "boxes" in example.inputs:
-        given: tuple[str, ...] = tuple(box[4] for box in json.loads(example.inputs["boxes"]))
+        given: tuple[str, ...] = tuple(box[4] for box in json.loads(example.inputs["boxes"]) if not box[5])
     else:
         given = (example.label,) if isinstance(example.label, str) else example.label or ()
     unknown = [name for name in given if name not in predictor.labels]

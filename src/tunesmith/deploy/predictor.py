@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tunesmith.chats import Chat
-from tunesmith.errors import RecipeError
+from tunesmith.errors import DataError, RecipeError
 from tunesmith.evaluate.evaluate import Part, logits_of
 from tunesmith.evaluate.generation import Answer, Sampling, answer, stream
 from tunesmith.metrics import classification
@@ -57,6 +57,16 @@ class Writing:
     seed: int = 0
 
 
+def _unpaired(example: Example, paired: bool) -> str:
+    place = f"{example.file}:{example.line}: " if example.file else ""
+    if not paired:
+        return f"{place}a pair of texts, and this run learned single ones: name the one column with data.columns.text."
+    return (
+        f"{place}one text, and this run learned pairs of them: give a file with both columns (--file), named where "
+        "they are called otherwise with data.columns.text and data.columns.text_pair."
+    )
+
+
 class Predictor:
     """Answers of a run's delivered model, in float32. RunError when the run has not finished."""
 
@@ -70,12 +80,18 @@ class Predictor:
         self.multi_label: bool = facts["multi_label"]
         self.thresholds = None if facts["thresholds"] is None else np.array(facts["thresholds"])
         self.temperature: float = facts["temperature"] or 1.0
+        self.paired: bool = facts.get("paired", False)
         self.device = Device()
         self.model, self.processor = self.task.read(run.folder / "best")
         self.device.place(self.model)
 
     def logits(self, examples: Sequence[Example]) -> np.ndarray:
-        """Raw scores [examples, classes], in order; memory is that of the examples and one batch."""
+        """Raw scores [examples, classes], in order; memory is that of the examples and one batch. DataError where an
+        example has one text and the run learned pairs, or the other way round."""
+        if self.task.kind == "texts":
+            for example in examples:
+                if (example.inputs.get("text_pair") is not None) != self.paired:
+                    raise DataError(_unpaired(example, self.paired))
         encoded = _InMemory(self.task.encode(examples, self.processor)) if examples else _InMemory([])
         return logits_of(self.model, encoded, task=self.task, processor=self.processor, device=self.device)
 

@@ -18,10 +18,8 @@ from tunesmith.methods.base import is_language_model, reads_pictures
 from tunesmith.types import Pretrained
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
 
-_OFF = "prompts_are_off"
 _OTHERS = "Methods that work with every model: lora, ia3, adapter, last_blocks, full."
 
 
@@ -127,6 +125,7 @@ def wrap_prompt(pretrained: Pretrained, config: Any, *, method: str) -> nn.Modul
 @contextmanager
 def passed_by(model: nn.Module) -> Iterator[None]:
     """Inside, the peft model hands its inputs on as they come, and generates as the model in it does."""
+    from tunesmith.models.last_token import OFF
     from tunesmith.models.stand_in import attribute
 
     peft_model: Any = model
@@ -135,7 +134,7 @@ def passed_by(model: nn.Module) -> Iterator[None]:
     # Not peft's `disable_adapter`, which leaves bound methods behind on the model.
     with ExitStack() as stack:
         stack.enter_context(attribute([model], "forward", base))
-        stack.enter_context(attribute([backbone], _OFF, True))
+        stack.enter_context(attribute([backbone], OFF, True))
         if hasattr(base, "generate"):
             stack.enter_context(attribute([model], "generate", base.generate))
         yield
@@ -145,62 +144,21 @@ def _try_out(model: Any, method: str, *, language: bool) -> None:
     """Answers must depend on every learned token, and must not depend on padding."""
     import torch
 
+    from tunesmith.models.last_token import answers, pads_safely
+
     training = model.training
     model.eval()
     device = next(model.parameters()).device
     ids = torch.arange(3, 9, device=device).remainder(model.config.vocab_size).unsqueeze(0)
     try:
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
-            logits = _answers(model, ids, torch.ones_like(ids), language=language)
+            logits = answers(model, ids, torch.ones_like(ids), language=language)
             prompt = [p for p in model.prompt_encoder.parameters() if p.requires_grad]
             gradients = torch.autograd.grad(logits.sum(), prompt, allow_unused=True)
         if any(g is None or not g.abs().sum() for g in gradients):
             raise ModelError(f"This model ignores what {method} puts before its text. {_OTHERS}")
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            safe = _pads_safely(model, ids, logits, language=language)
-            if not safe and not language:
-                _answer_from_last_token(model)
-                safe = _pads_safely(model, ids, logits, language=language)
-            if not safe:
+            if not pads_safely(model, language=language):
                 raise ModelError(f"With {method} this model's answers change with padding. {_OTHERS}")
     finally:
         model.train(training)
-
-
-def _answers(model: Any, ids: Tensor, mask: Tensor, *, language: bool) -> Tensor:
-    """Logits [texts, classes], or [texts, tokens, vocabulary] of a language model at the texts' own places."""
-    logits: Tensor = model(input_ids=ids, attention_mask=mask).logits
-    return logits[:, -ids.shape[1] :] if language else logits
-
-
-def _pads_safely(model: Any, ids: Tensor, alone: Tensor, *, language: bool) -> bool:
-    import torch
-
-    pad = model.config.pad_token_id or 0
-    padded = torch.nn.functional.pad(ids, (0, 3), value=pad)
-    mask = torch.nn.functional.pad(torch.ones_like(ids), (0, 3))
-    longer = torch.cat([ids, ids[:, :3]], dim=1)
-    masks = torch.cat([mask, torch.ones_like(longer)])
-    answers = _answers(model, torch.cat([padded, longer]), masks, language=language)[:1]
-    return torch.allclose(answers[:, : ids.shape[1]] if language else answers, alone, atol=1e-4, rtol=1e-3)
-
-
-def _answer_from_last_token(model: Any) -> None:
-    """Decoders answer from the last place when they are given embeddings, even where that is padding: put each text's
-    last real token there. A plain peft program without this is right for one text at a time.
-    """
-    base = model.get_base_model()
-    getattr(base, base.base_model_prefix).register_forward_hook(_last_real_token, with_kwargs=True)
-
-
-def _last_real_token(module: nn.Module, _given: tuple[Any, ...], named: dict[str, Any], output: Any) -> Any:
-    import torch
-
-    mask: torch.Tensor | None = named.get("attention_mask")
-    if mask is None or vars(module).get(_OFF):
-        return output
-    hidden = output.last_hidden_state
-    last = (mask != 0).long().mul(torch.arange(mask.shape[1], device=mask.device)).argmax(dim=1)
-    answer = hidden[torch.arange(len(hidden), device=hidden.device), last]
-    output.last_hidden_state = torch.cat([hidden[:, :-1], answer.unsqueeze(1)], dim=1)
-    return output

@@ -141,10 +141,10 @@ class AdaLoRA(Method):
     def restore(self, model: nn.Module, state: Mapping[str, Tensor]) -> None:
         """Put running means and cut back."""
         peft_model: Any = model
-        allocator = peft_model.base_model.rankallocator
+        allocator, device = peft_model.base_model.rankallocator, next(model.parameters()).device
         for kind in _AVERAGES:
             pairs = {name.partition(":")[2]: t for name, t in state.items() if name.startswith(kind + ":")}
-            setattr(allocator, kind, {name: tensor.clone() for name, tensor in pairs.items()})
+            setattr(allocator, kind, {name: tensor.to(device, copy=True) for name, tensor in pairs.items()})
         pattern = {n.partition(":")[2]: t.tolist() for n, t in state.items() if n.startswith("kept:")}
         peft_model.peft_config[_peft.ADAPTER].rank_pattern = pattern or None
 

@@ -16,6 +16,7 @@ from tunesmith.models import vet
 from tunesmith.models.anatomy import find_anatomy
 from tunesmith.models.attention import use_attention
 from tunesmith.models.label_rows import exact_rows, tensors_of_file
+from tunesmith.models.last_token import pads_safely
 from tunesmith.models.pooling import card_pooling
 from tunesmith.models.quiet import quiet
 from tunesmith.types import ModelSource, Pretrained
@@ -66,7 +67,10 @@ def read_classifier(folder: Path) -> tuple[Any, Any]:
         base = json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"]
         # The base's own head may have another size; the adapter brings the one that was learned.
         model = AutoModelForSequenceClassification.from_pretrained(base, **common, ignore_mismatched_sizes=True)
-        return PeftModel.from_pretrained(model, folder).eval(), processor
+        found: Any = PeftModel.from_pretrained(model, folder).eval()
+        if found.active_peft_config.is_prompt_learning and found.active_peft_config.peft_type != "PREFIX_TUNING":
+            pads_safely(found, language=False)
+        return found, processor
 
 
 def _config(

@@ -47,7 +47,7 @@ class BoxAugment(Options):
     """How training pictures and their boxes are varied. A bare word is a preset."""
 
     preset: Literal["none", "light", "standard", "strong"] = Field(
-        "standard", description="a set of values for the rest; what is given beside it goes before it"
+        "light", description="a set of values for the rest; what is given beside it goes before it"
     )
     flip: Share = Field(0.5, description="share of pictures mirrored left to right")
     crop: float = Field(
@@ -65,7 +65,7 @@ class BoxAugment(Options):
     @classmethod
     def _from_preset(cls, given: Any) -> Any:
         given = {"preset": given} if isinstance(given, str) else given
-        return {**PRESETS.get(str(given.get("preset")), {}), **given} if isinstance(given, Mapping) else given
+        return {**PRESETS.get(str(given.get("preset", "light")), {}), **given} if isinstance(given, Mapping) else given
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
-from tunesmith.errors import Fault, RecipeError
+from tunesmith.errors import Fault, RecipeError, did_you_mean
 from tunesmith.plugin import Options
 from tunesmith.recipe.recipe import Recipe
 
@@ -150,7 +150,17 @@ def _resolve_task(recipe: Recipe, facts: Facts) -> tuple[Recipe, dict[str, str]]
             label: round(total / (classes * max(1, count)), 6) for label, count in facts.class_counts.items()
         }
         origins["task.class_weights"] = "balanced: examples / (classes x examples of the class)"
+    _known_classes(task, facts, recipe)
     return _with(recipe, task=_changed(task, changes)), origins
+
+
+def _known_classes(task: Any, facts: Facts, recipe: Recipe) -> None:
+    """RecipeError where a weight is of no class; labels that the model's head keeps may have no example."""
+    given = getattr(task, "class_weights", None)
+    wrong = [name for name in given if name not in facts.class_counts] if isinstance(given, dict) else []
+    if wrong and not recipe.model.keep_labels:
+        hint = did_you_mean(wrong[0], list(facts.class_counts))
+        raise RecipeError([Fault("task.class_weights", f'"{wrong[0]}" is no class of the data.{hint}')])
 
 
 def _packing(recipe: Recipe, facts: Facts, asked: bool | str) -> tuple[bool, str]:

@@ -21,8 +21,9 @@ from yaml.scanner import Scanner
 from tunesmith.errors import Fault, RecipeError
 from tunesmith.recipe.scalars import Written, plain, scalar
 
-MAX_BYTES = 2**20
-MAX_NODES = 10_000
+MAX_BYTES = 2**22
+MAX_NODES = 50_000
+"""A weight for each of many classes still fits in."""
 MAX_DEPTH = 100
 
 

@@ -63,8 +63,9 @@ def score_before(ready: Ready, folder: Path) -> Mapping[str, float]:
     if ready.device.is_main:
         with disk_faults(folder):
             kept.parent.mkdir(exist_ok=True)
+            np.save(kept.with_suffix(".npy"), logits)
         _write_predictions(ready, folder, name, "before", logits, None)
-        write_json(kept, {"part": name, "scores": scores, "logits": logits.astype(float).round(6).tolist()})
+        write_json(kept, {"part": name, "scores": scores})
     return scores
 
 
@@ -109,6 +110,9 @@ def finish(
     if ready.dataset.multi_label and calibrated:
         thresholds = (np.zeros(len(part.labels)) if held is None
                       else classification.tune_thresholds(held, validation.targets))  # fmt: skip
+    # Thresholds fitted to the validation part say nothing about it: there, answers are those above even odds.
+    even = None if thresholds is None else np.zeros_like(thresholds)
+    asked = thresholds if name == "test" else even
     write_json(
         folder / "best" / "tunesmith.json",
         {
@@ -117,23 +121,24 @@ def finish(
             "max_length": getattr(ready.recipe.task, "max_length", None),
             "temperature": temperature,
             "thresholds": None if thresholds is None else thresholds.tolist(),
+            "paired": "text_pair" in ready.dataset.train[0].inputs,
         },
     )
     scores: dict[str, Any] = {
         "main_score": {"name": learning.plan.main_score.name, "better": learning.plan.main_score.better},
         "part": name,
         "best_step": best,
-        "validation": {} if held is None else task.score(held, validation.targets, validation.labels, thresholds),
+        "validation": {} if held is None else task.score(held, validation.targets, validation.labels, even),
         "temperature": temperature,
         "thresholds": None if thresholds is None else thresholds.tolist(),
         "old_tasks": old_tasks,
         **({"retention": retained} if retained is not None else {}),
     }
     if len(part.encoded):
-        _write_predictions(ready, folder, name, "after", logits, thresholds)
+        _write_predictions(ready, folder, name, "after", logits, asked)
         if details := ready.recipe.task.details(logits, part.targets, part.labels):
             write_json(folder / "predictions" / "detection.json", details)
-        scores |= _compared(ready, learning, part, folder, logits, thresholds)
+        scores |= _compared(ready, learning, part, folder, logits, asked)
     add_answers(scores, in_words)
     spent.add("ending", time.perf_counter() - began)
     cost = _cost(learning, progress, folder)
@@ -181,7 +186,7 @@ def _compared(
     """Scores before and after, the intervals of the main score, and that of their difference on the same examples."""
     task, main = ready.recipe.task, learning.plan.main_score.name
     kept = json.loads((folder / "predictions" / "before.json").read_text(encoding="utf-8"))
-    earlier, seed = np.array(kept["logits"]), ready.recipe.train.seed
+    earlier, seed = np.load(folder / "predictions" / "before.npy", allow_pickle=False), ready.recipe.train.seed
     before, after, gain = task.intervals(earlier, logits, part.targets, part.labels, thresholds, seed=seed)
     assert before is not None and gain is not None
     return {

@@ -39,6 +39,11 @@ def open_run(folder: str | Path) -> Finished:
     return Finished(folder, json.loads((folder / "scores.json").read_text(encoding="utf-8")), recipe.as_dict())
 
 
+HEADER = "# Every value of this run. Filled in for `auto`:"
+WRITTEN = ("recipe.yaml", "events.jsonl", "scores.json", "report.html", "best", "checkpoints", "predictions")
+"""What a run writes and somebody else may have written, too."""
+
+
 def read_recipe(folder: Path) -> Recipe:
     """The resolved recipe of a run folder. RunError when the folder holds no run."""
     file = folder / "recipe.yaml"
@@ -59,6 +64,11 @@ def new_folder(recipe: Recipe, folder: Path | None) -> Path:
             raise RunError(
                 f"{folder} holds a run already. Go on with it: tunesmith resume {folder}; or name another --output."
             )
+        if foreign := _foreign(folder):
+            raise RunError(
+                f"{folder} holds files that a run would write over ({', '.join(foreign)}), and none of its own. "
+                "Name another --output, such as a new folder in it."
+            )
         with disk_faults(folder):
             folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -73,6 +83,16 @@ def new_folder(recipe: Recipe, folder: Path | None) -> Path:
             except FileExistsError:
                 continue
     raise RunError("runs/ is full")
+
+
+def _foreign(folder: Path) -> list[str]:
+    """Files in the way of a new run that no start of a run left there."""
+    recipe = folder / "recipe.yaml"
+    if recipe.is_file():
+        with recipe.open(encoding="utf-8", errors="replace") as file:
+            if file.readline().strip() == HEADER:
+                return []
+    return [name for name in WRITTEN if (folder / name).exists()]
 
 
 def remove_failed_start(folder: Path) -> None:
@@ -156,7 +176,7 @@ def write_recipe(folder: Path, recipe: Recipe, origins: Mapping[str, str]) -> No
     """recipe.yaml: every value resolved; a comment says where each computed one came from."""
     head = "".join(f"# {path}: {origin}\n" for path, origin in sorted(origins.items()))
     body = yaml.safe_dump(recipe.as_dict(), allow_unicode=True, sort_keys=False)
-    write_atomically(folder / "recipe.yaml", f"# Every value of this run. Filled in for `auto`:\n{head}\n{body}")
+    write_atomically(folder / "recipe.yaml", f"{HEADER}\n{head}\n{body}")
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

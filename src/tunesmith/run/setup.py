@@ -80,6 +80,9 @@ def set_up(recipe: Recipe, work: Path) -> Iterator[str | Ready]:
     dataset = load_for(task.kind, recipe.data, place, inputs=task.input_columns)
     if not len(dataset.train):
         raise DataError("no example is left to train on: lower data.split.validation and data.split.test.")
+    if recipe.train.early_stopping is not None and not len(dataset.validation):
+        told = "stops by validation scores, and there are no validation examples: give data.split.validation a share."
+        raise RecipeError([Fault("train.early_stopping", told)])
     yield "reading the model"
     given = recipe.model
     source = task.find_model(

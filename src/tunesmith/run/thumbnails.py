@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ def keep_thumbnails(records: Sequence[dict[str, Any]], folder: Path, labels: Seq
     """Write `folder`/pictures/NUMBER.jpg for chosen records and name it in them as `thumbnail`: the picture, or where
     there are boxes two of it, with the true ones and with the found ones. One that can no longer be read goes without.
     """
-    chosen = sorted({*_worst(records), *range(0, len(records), 1 + len(records) // SAMPLE)})
+    chosen = sorted({*_worst(records, labels), *range(0, len(records), 1 + len(records) // SAMPLE)})
     if not chosen:
         return
     with disk_faults(folder):
@@ -41,7 +41,20 @@ def keep_thumbnails(records: Sequence[dict[str, Any]], folder: Path, labels: Seq
             record["thumbnail"] = name
 
 
-def _worst(records: Sequence[dict[str, Any]]) -> list[int]:
-    """Wrong answers, the surest first."""
-    wrong = [n for n, record in enumerate(records) if "label" in record and record["predicted"] != record["label"]]
-    return sorted(wrong, key=lambda n: -max(records[n]["probabilities"], default=0.0))[:WORST]
+def _worst(records: Sequence[dict[str, Any]], labels: Sequence[str]) -> list[int]:
+    """Wrong answers, the surest first, as the report orders them."""
+    wrong = [n for n, record in enumerate(records) if "label" in record and _differ(record)]
+    return sorted(wrong, key=lambda n: -_sureness(records[n], labels))[:WORST]
+
+
+def _differ(record: Mapping[str, Any]) -> bool:
+    said, true = record["predicted"], record["label"]
+    return bool(said != true) if isinstance(true, str) else set(said) != set(true)
+
+
+def _sureness(record: Mapping[str, Any], labels: Sequence[str]) -> float:
+    """The largest probability; of several labels the largest distance of one from the truth."""
+    chances, true = record["probabilities"], record["label"]
+    if isinstance(true, str) or len(chances) != len(labels):
+        return float(max(chances, default=0.0))
+    return float(max(abs(chance - (label in true)) for chance, label in zip(chances, labels, strict=True)))

@@ -137,11 +137,13 @@ def _in_stored(row: Encoded, target: Any) -> np.ndarray:
 
 
 def targets(examples: Examples, labels: Sequence[str]) -> np.ndarray:
-    """Boxes [examples, most, 6] = x1, y1, x2, y2, class, crowd; class -1 where there is none."""
+    """Boxes [examples, most, 6] = x1, y1, x2, y2, class, crowd; class -1 where there is none. A crowd of a class that
+    no other box has is left out."""
     import numpy as np
 
     index = {label: i for i, label in enumerate(labels)}
-    rows = [json.loads(example.inputs.get("boxes") or "[]") for example in examples]
+    found = [json.loads(example.inputs.get("boxes") or "[]") for example in examples]
+    rows = [[box for box in row if not box[5] or box[4] in index] for row in found]
     table = np.zeros((len(rows), max((len(row) for row in rows), default=0) or 1, 6), dtype=np.float32)
     table[:, :, 4] = -1
     for place, row in zip(table, rows, strict=True):

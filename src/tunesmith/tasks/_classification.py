@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
 
 from tunesmith.types import Example, Examples, Interval, Loss, MainScore, Prediction
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
+
+
+Weight = Annotated[float, Field(ge=0)]
+"""Of a class in the loss."""
 
 
 def main_score(*, multi_label: bool) -> MainScore:

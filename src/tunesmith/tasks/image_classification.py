@@ -39,7 +39,7 @@ class ImageClassification(Task):
         "auto", description="pixels of a side for scores and answers; auto: as in training; model: what its config says"
     )
     augment: Augment = Field(default_factory=Augment, description="how training pictures are varied")
-    class_weights: Literal["none", "balanced"] | dict[str, float] = Field(
+    class_weights: Literal["none", "balanced"] | dict[str, classification.Weight] = Field(
         "none", description="weight of each class in the loss; balanced: inverse of its frequency"
     )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")

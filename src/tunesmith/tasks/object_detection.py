@@ -64,9 +64,7 @@ class ObjectDetection(Task):
     canvas: tuple[int, int] | Auto = Field(
         "auto", description="height and width that training pictures are padded to; auto: what holds each of them"
     )
-    augment: BoxAugment = Field(
-        default_factory=lambda: BoxAugment(preset="light"), description="how training pictures are varied"
-    )
+    augment: BoxAugment = Field(default_factory=BoxAugment, description="how training pictures are varied")
     pyramid_channels: int = Field(128, ge=64, le=1024, multiple_of=32, description="channels of the feature pyramid")
     representation: int = Field(1024, ge=32, le=4096, description="width of the layers that read a region")
     regions: int = Field(128, ge=8, le=4096, description="regions of a picture that a step learns from")

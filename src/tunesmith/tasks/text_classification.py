@@ -45,7 +45,7 @@ class TextClassification(Task):
     pooling: Literal["auto", "cls", "mean", "fitted"] = Field(
         "auto", description="how token states become one vector; fitted: a first-token pooler fitted to the mean"
     )
-    class_weights: Literal["none", "balanced"] | dict[str, float] = Field(
+    class_weights: Literal["none", "balanced"] | dict[str, classification.Weight] = Field(
         "none", description="weight of each class in the loss; balanced: inverse of its frequency"
     )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
@@ -137,12 +137,17 @@ class TextClassification(Task):
         return {"pooling": (found, origin)} if origin else {}
 
     def encode(self, examples: Sequence[Example], processor: Any) -> list[Encoded]:
-        """Token ids, cut from the end (a pair: from its longer text) to `max_length` tokens."""
+        """Token ids, cut from the end (a pair: from its longer text) to `max_length` tokens. DataError where some
+        examples are pairs and others single texts."""
+        from tunesmith.errors import DataError
         from tunesmith.models.text_heads import encode_texts
 
         texts = [str(e.inputs["text"]) for e in examples]
         pairs = [e.inputs.get("text_pair") for e in examples]
         second = [str(p) for p in pairs] if any(p is not None for p in pairs) else None
+        if second is not None and None in pairs:
+            alone = examples[pairs.index(None)]
+            raise DataError(f"{alone.file}:{alone.line}: no second text, where other rows are pairs of texts.")
         limit = None if self.max_length == "auto" else self.max_length
         if second is None and limit is not None:
             encoded = encode_texts(processor, texts, max_length=limit)

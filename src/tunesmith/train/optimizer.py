@@ -88,6 +88,10 @@ def restore_optimizer(
             if f"{name}/{key}" in saved:
                 value = saved[f"{name}/{key}"].clone()
                 # in the tensor's own layout: the fused update walks through memory, not through indices
-                keys[key] = value if key == "step" else torch.empty_like(tensor, dtype=value.dtype).copy_(value)
+                keys[key] = (
+                    value.to(tensor.device)
+                    if key == "step"
+                    else torch.empty_like(tensor, dtype=value.dtype).copy_(value)
+                )
         if keys:
             optimizer.state[tensor] = keys

@@ -153,7 +153,7 @@ def _fill(table: BoxTable, rows: Any, path: Path) -> None:
             rows = rows.cast_column(picture, datasets.Image(decode=False))
     within = path if path.is_dir() else path.parent if path.is_file() else Path(datasets.config.HF_CACHE_HOME)
     found = ((row, _listed(row[objects])) for row in rows)
-    corners = _is_corners(islice(found, _PROBED), box, picture)
+    corners = _is_corners(islice(found, _PROBED), box, picture, within)
     table.classes = names
     table.facts = {"format": "hugging_face", "corners": "[x1, y1, x2, y2]" if corners else "[x, y, width, height]"}
     table.pictures = (
@@ -183,16 +183,16 @@ def _listed(objects: Any) -> list[tuple[int, Mapping[str, Any]]]:
     return [(n, one if isinstance(one, Mapping) else {}) for n, one in enumerate(objects or (), start=1)]
 
 
-def _is_corners(sample: Iterator[tuple[Any, Any]], box: str, picture: str) -> bool:
-    """Whether boxes are [x1, y1, x2, y2]."""
+def _is_corners(sample: Iterator[tuple[Any, Any]], box: str, picture: str, within: Path) -> bool:
+    """Whether boxes are [x1, y1, x2, y2]: by their areas where those are given, else by what leads out of pictures."""
     from tunesmith.pictures.decode import PictureFault, size_of
 
     by_area = [0, 0]
     outside, ordered, count = [0, 0], 0, 0
     for row, objects in sample:
-        content = row[picture].get("bytes") if isinstance(row[picture], Mapping) else None
+        shown = _annotated(0, row, picture, [], within).picture
         try:
-            width, height = size_of(content) if content else (row.get("width"), row.get("height"))
+            width, height = as_size(row.get("width"), row.get("height")) or (size_of(shown) if shown else (0, 0))
         except PictureFault:
             continue
         for _, one in objects:
@@ -211,7 +211,7 @@ def _is_corners(sample: Iterator[tuple[Any, Any]], box: str, picture: str) -> bo
                 outside[1] += u > width + 1 or v > height + 1
     if any(by_area):
         return by_area[1] > by_area[0]
-    return count > 0 and ordered == count and outside[0] > 0.05 * count and outside[1] <= 0.01 * count
+    return count > 0 and ordered >= 0.99 * count and outside[0] > 0.05 * count and outside[1] <= 0.01 * count
 
 
 def _box(one: Mapping[str, Any], number: int, box: str, category: str, names: tuple[str, ...], corners: bool) -> RawBox:

@@ -6,7 +6,8 @@ the XML file's own name is taken.
 
 Corners are taken as they stand, counted from 0: so write labelImg, CVAT, Roboflow and most programs. Only the original
 sets (whose `source` names PASCAL VOC) count pixels from 1 and include the last one; there 1 is taken off xmin and ymin.
-An object marked `difficult` is neither learned nor counted, as in VOC's own evaluation.
+An object marked `difficult` is neither learned nor counted. It is scored as COCO scores a crowd, which takes up any
+answer that lies in it; VOC's own evaluation takes up one that overlaps it by half.
 Document types and entities are refused: a label needs none, and they can read other files or fill the memory.
 Source: Everingham et al. 2010, doi:10.1007/s11263-009-0275-4.
 """
