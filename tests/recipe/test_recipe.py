@@ -181,6 +181,15 @@ def test_settings_alone_make_a_recipe() -> None:
     assert recipe.data.separator == ";"
 
 
+def test_another_model_and_other_data_keep_what_is_said_beside_them(tmp_path: Path) -> None:
+    text = "task: text_classification\nmodel: {name: a/a, keep_labels: true}\ndata: {path: a.csv, limit: 50}\n"
+    found = read(tmp_path, text, "model=b/b", "data=b.csv")
+    assert (found.model.name, found.model.keep_labels) == ("b/b", True)
+    assert (found.data.path, found.data.limit) == ("b.csv", 50)
+    whole = read(tmp_path, text, "data={path: b.csv}")
+    assert (whole.data.path, whole.data.limit) == ("b.csv", None)
+
+
 def test_naming_the_method_that_stands_there_keeps_its_options(tmp_path: Path) -> None:
     text = LEAST + "method: {name: lora, rank: 4}\n"
     assert read(tmp_path, text, "method=lora") == read(tmp_path, text)

@@ -9,12 +9,16 @@ from tunesmith.errors import RecipeError
 from tunesmith.recipe.read import parse
 from tunesmith.recipe.scalars import Written, scalar
 
+OF_ANY = ("model", "data")
+"""Sections whose options do not depend on what is named there."""
+
 
 def override(settings: Mapping[str, Any], assignment: str, *, short: Mapping[str, str]) -> tuple[dict[str, Any], str]:
     """The settings with `path=value` put in place, and the path.
 
     short: the option that a bare word stands for, by section (`data: reviews.csv` is `data: {path: reviews.csv}`), so
-    that `data.limit=100` goes beside it. Naming the method or task that already stands there keeps its options.
+    that `data.limit=100` goes beside it. Naming the method or task that already stands there keeps its options, and
+    another model or other data keep what is said beside them, for those options are the same for all.
     RecipeError when the assignment has no `=` or no path.
     """
     path, equals, text = assignment.partition("=")
@@ -26,6 +30,8 @@ def override(settings: Mapping[str, Any], assignment: str, *, short: Mapping[str
         standing = settings.get(keys[0])
         if isinstance(standing, Mapping) and _text(standing.get(short[keys[0]])) == _text(value):
             return dict(settings), keys[0]
+        if isinstance(standing, Mapping) and keys[0] in OF_ANY and _text(value) is not None:
+            keys = [keys[0], short[keys[0]]]
     return _placed(settings, keys, value, short.get(keys[0])), ".".join(keys)
 
 
