@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tests.data.conftest import chats_of, in_order, quarantined, said
 
 from tunesmith.chats import Chat
-from tunesmith.data.chat_cells import chat_keys
+from tunesmith.data.chat_cells import ChatCells
 from tunesmith.data.load_chats import read_chats
 from tunesmith.data.load_for import load_for
 from tunesmith.data.options import DataOptions
@@ -364,11 +365,21 @@ def test_nothing_to_train_on_is_an_error(written: Callable[..., Path], heard: Ca
 
 
 def test_rows_for_each_turn_of_a_conversation_stand_in_one_part() -> None:
-    def keys(*turns: tuple[str, str]) -> tuple[bytes, bytes]:
-        return chat_keys({"chat": Chat(tuple({"role": role, "content": text} for role, text in turns)).to_json()})
+    def linked(*chats: Sequence[tuple[str, str]]) -> list[int] | None:
+        cells = ChatCells()
+        for turns in chats:
+            chat = Chat(tuple({"role": role, "content": text} for role, text in turns)).to_json()
+            cells.check({"chat": chat}, ["chat"], encoding="utf-8", within=None, own_file=False)
+        found = cells.links()
+        return None if found is None else np.unique(found, return_inverse=True)[1].tolist()
 
     more = [*TOLD, ("user", "And 2 + 3?"), ("assistant", "5")]
-    assert keys(*TOLD)[1] == keys(*more)[1]
-    assert keys(*TOLD)[0] != keys(*more)[0]
-    assert keys(SYSTEM, *TOLD)[1] != keys(*TOLD)[1]
-    assert keys(*more[2:])[1] != keys(*more)[1]
+    most = [*more, ("user", "And 2 + 4?"), ("assistant", "6")]
+    other = [("user", "Who?"), ("assistant", "I.")]
+    one, two, three, four = linked(most, other, TOLD, more)  # type: ignore[misc]
+    assert one == three == four != two
+    one, two, three = linked(more, other, most)  # type: ignore[misc]
+    assert one == three != two
+    shown = [[*TOLD, ("user", f"And {n}?"), ("assistant", "5")] for n in range(3)]  # the same example before each
+    assert linked(*shown) is None
+    assert linked(TOLD, other) is None

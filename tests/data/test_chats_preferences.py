@@ -38,6 +38,8 @@ PAIRS: list[tuple[dict[str, Any], list[dict[str, str]]]] = [
         [SYSTEM, ASKED],
     ),
 ]
+TEXTS = '[{"from": "Berlin", "to": "Rome"}]', '[{"role": "admin", "content": "x"}]'
+"""Answers that are JSON, and no messages."""
 SINGLE: list[dict[str, Any]] = [
     {"messages": [ASKED, GOOD], "label": True},
     {"prompt": "Hi?", "completion": "Hello!", "label": True},
@@ -164,3 +166,11 @@ def test_both_answers_to_a_question_stay_in_one_part(
     found = inspect(dataset, None, None)
     assert "Preferences: liked 30, disliked 30" in found.lines()
     assert not any("Classes" in line for line in found.lines())
+
+
+def test_an_answer_in_json_that_is_no_message_stays_a_text(
+    written: Callable[..., Path], heard: Callable[..., Dataset]
+) -> None:
+    row = {"prompt": "Hi?", "chosen": TEXTS[0], "rejected": TEXTS[1]}
+    found = one(heard(written("a.jsonl", as_lines(row)), kind="preferences"))
+    assert (found.inputs["chosen"], found.inputs["rejected"]) == TEXTS

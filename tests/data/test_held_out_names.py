@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith.data.find import find
+from tunesmith.data.find import find, find_one
 from tunesmith.data.options import DataOptions
 from tunesmith.errors import DataError
 
@@ -35,3 +35,12 @@ def test_others_are_put_together(tmp_path: Path, names: Sequence[str]) -> None:
 
 def test_files_by_their_parts_stay_what_they_are(tmp_path: Path) -> None:
     assert found(tmp_path, ("test.csv", "train.csv", "valid.csv")) == ["test", "train", "validation"]
+
+
+def test_what_was_named_as_held_out_is_read(tmp_path: Path) -> None:
+    for name in ("train-0.csv", "train-1.csv", "test-0.csv", "test-1.csv"):
+        (tmp_path / name).write_text("text,label\na,b\n", encoding="utf-8")
+    told = {"path": str(tmp_path / "train-*.csv"), "test": str(tmp_path / "test-*.csv")}
+    sources, _ = find(DataOptions.model_validate(told), "texts")
+    assert [source.part for source in sources] == [None, None, "test", "test"]
+    assert len(find_one(str(tmp_path / "test-*.csv"), DataOptions.model_validate(told), "texts")) == 2

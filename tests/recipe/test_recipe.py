@@ -182,10 +182,11 @@ def test_settings_alone_make_a_recipe() -> None:
 
 
 def test_another_model_and_other_data_keep_what_is_said_beside_them(tmp_path: Path) -> None:
-    text = "task: text_classification\nmodel: {name: a/a, keep_labels: true}\ndata: {path: a.csv, limit: 50}\n"
+    text = ("task: text_classification\nmodel: {name: a/a, keep_labels: true, revision: abc}\n"
+            "data: {path: a.csv, limit: 50, test: old.csv}\n")  # fmt: skip
     found = read(tmp_path, text, "model=b/b", "data=b.csv")
-    assert (found.model.name, found.model.keep_labels) == ("b/b", True)
-    assert (found.data.path, found.data.limit) == ("b.csv", 50)
+    assert (found.model.name, found.model.keep_labels, found.model.revision) == ("b/b", True, None)
+    assert (found.data.path, found.data.limit, found.data.test) == ("b.csv", 50, None)
     whole = read(tmp_path, text, "data={path: b.csv}")
     assert (whole.data.path, whole.data.limit) == ("b.csv", None)
 

@@ -9,7 +9,7 @@ import pytest
 
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run.absolute import absolute
-from tunesmith.run.contents import contents, old_contents
+from tunesmith.run.contents import _named_in, contents, old_contents
 
 
 def hashes(settings: dict[str, Any]) -> dict[str, str]:
@@ -34,7 +34,16 @@ def test_a_label_behind_a_data_yaml_counts_and_what_lies_beside_does_not(boxes: 
     (boxes / "runs/new.txt").write_text("a run's", "utf-8")
     assert hashes(settings) == first
     (boxes / "labels/train/a.txt").write_text("0 0.5 0.5 0.2 0.1", "utf-8")
-    assert hashes(settings) != first
+    second = hashes(settings)
+    assert second != first
+    (boxes / "images/train/a.jpg").write_bytes(b"another")
+    assert hashes(settings) != second
+
+
+@pytest.mark.parametrize("train", ["/", ".", "../", "/etc", "../elsewhere"])
+def test_nothing_outside_a_data_set_is_read(boxes: Path, train: str) -> None:
+    (boxes / "data.yaml").write_text(f"train: {train}\nnames: [cell]\n", "utf-8")
+    assert list(_named_in(boxes / "data.yaml")) == []
 
 
 @pytest.mark.parametrize("changed", ["boats.yaml", "common.yaml", "boats.jsonl"])

@@ -35,14 +35,17 @@ ROLES = {
     "tool_call": "function_call",
 }
 """Roles as they are written, in small letters, to ours; a `function_call` becomes an assistant's message."""
-_WRITTEN = re.compile(r"""\s*\[\s*\{\s*["'](?:role|from)["']\s*:""")
+_WRITTEN = re.compile(
+    r"""\s*\[\s*\{\s*["'](?:role|from)["']\s*:\s*["'](\w+)["']\s*,\s*["'](?:content|value|tool_calls)["']"""
+)
 _ROLE_KEYS, _CONTENT_KEYS = ("role", "from"), ("content", "value", "text")
 
 
 def holds_messages(cell: Any) -> bool:
     """Whether a cell is a list of messages, or the text of one."""
     if isinstance(cell, str):
-        return _WRITTEN.match(cell) is not None
+        found = _WRITTEN.match(cell)
+        return found is not None and found[1].casefold() in ROLES
     return isinstance(cell, list | tuple) and bool(cell) and isinstance(cell[0], Mapping)
 
 

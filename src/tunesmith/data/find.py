@@ -48,7 +48,7 @@ def find(options: DataOptions, kind: str = "texts") -> tuple[list[Source], list[
 
     kind: what the data are to hold (`Task.kind`); only readers of that kind are asked.
     """
-    sources, notes = _find(options.path, options.format, kind)
+    sources, notes = _find(options.path, options.format, kind, whole=True)
     for part, name in (("validation", options.validation), ("test", options.test)):
         if name is None:
             continue
@@ -78,17 +78,18 @@ def pictures_within(path: Path, options: DataOptions) -> Path | None:
     return path if path.is_dir() else path.parent if path.is_file() else None
 
 
-def _find(name: str, form: str, kind: str) -> tuple[list[Source], list[str]]:
+def _find(name: str, form: str, kind: str, *, whole: bool = False) -> tuple[list[Source], list[str]]:
+    """whole: whether all parts are looked for there, so that a held-out file must be told from others."""
     if name.startswith("hf:"):
         return [Source(registry.get("hugging_face")(), Path(name), name)], []
     path = Path(resolve_place(name)).expanduser()
     if path.is_dir():
-        return _folder(path, name, form, kind)
+        return _folder(path, name, form, kind, whole=whole)
     if path.exists():
         return [Source(_reader(path, _asked(form, kind)), path, name)], []
     matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True)) if Path(match).is_file()]
     if matches:
-        return _files(matches, [str(match) for match in matches], _asked(form, kind))
+        return _files(matches, [str(match) for match in matches], _asked(form, kind), whole=whole)
     if glob.has_magic(str(path)):
         raise DataError(f'"{name}" matches no file.')
     if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", name) and not path.suffix and not path.parent.exists():
@@ -96,7 +97,7 @@ def _find(name: str, form: str, kind: str) -> tuple[list[Source], list[str]]:
     raise DataError(f'There is no file or folder "{name}".{_near(path)}{_hub_hint(name)}')
 
 
-def _folder(path: Path, name: str, form: str, kind: str) -> tuple[list[Source], list[str]]:
+def _folder(path: Path, name: str, form: str, kind: str, *, whole: bool) -> tuple[list[Source], list[str]]:
     asked = _asked(form, kind)
     for reader in asked:
         if reader.recognises(path):
@@ -104,7 +105,7 @@ def _folder(path: Path, name: str, form: str, kind: str) -> tuple[list[Source], 
                 _no_tables_beside(path, name, asked)
             return [Source(reader, path, name)], []
     if files := _files_in(path, asked):
-        return _files(files, [f"{name.rstrip('/')}/{p.name}" for p in files], asked)
+        return _files(files, [f"{name.rstrip('/')}/{p.name}" for p in files], asked, whole=whole)
     parts = [folder for folder in sorted(path.iterdir()) if part_of(folder.name) and folder.is_dir()]
     if kind == "images" and parts and all(_files_in(folder, asked) for folder in parts):
         found = [(folder, _files_in(folder, asked)) for folder in parts]  # such as train/metadata.csv
@@ -156,7 +157,7 @@ def _asked(form: str, kind: str) -> list[Reader]:
     return [reader]
 
 
-def _files(paths: list[Path], shown: list[str], asked: list[Reader]) -> tuple[list[Source], list[str]]:
+def _files(paths: list[Path], shown: list[str], asked: list[Reader], *, whole: bool) -> tuple[list[Source], list[str]]:
     """Several files: parts if one of them is called train, else all alike."""
     parts = [None if path.suffix.lower() in PICTURE_ENDINGS else part_of(path.name) for path in paths]
     notes: list[str] = []
@@ -165,7 +166,9 @@ def _files(paths: list[Path], shown: list[str], asked: list[Reader]) -> tuple[li
         if left:
             notes.append(f"Not used, since their names are none of {', '.join(PARTS)}: {', '.join(left[:5])}.")
     else:
-        _refuse_mixed(paths, shown, parts)
+        if whole:
+            _refuse_mixed(paths, shown, parts)
+        parts = [None] * len(paths)
     return [
         Source(_reader(path, asked), path, name, part)
         for path, name, part in zip(paths, shown, parts, strict=True)

@@ -71,6 +71,9 @@ class Pictures:
         key = content_key(picture)
         return Kept((place,), key, key, (int.from_bytes(key, "little"), width, height))
 
+    def links(self) -> None:
+        """Pictures stand for themselves."""
+
     def notes(self) -> list[str]:
         """What was mended."""
         if not self._backslashes:

@@ -72,7 +72,7 @@ def load(
     remarks += notes.of_contents(exact[usable], normal[usable], labels[usable], noun)
     _limit(parts, normal, targets, options, remarks)
     remarks += notes.of_leaks(exact, normal, parts, noun)  # before the split, against all that the train file holds
-    grouped = groups if options.split.group_by or options.columns.group else None
+    grouped = groups if options.split.group_by or options.columns.group else intake.cells.links()
     _split(parts, normal, targets, grouped, options, remarks)
     counts = {p: class_counts(table, labels[parts == _NUMBER[p]], names) for p in PARTS}
     if needs_label:

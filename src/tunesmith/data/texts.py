@@ -33,6 +33,9 @@ class Texts:
         except UnicodeEncodeError:
             return undecodable("".join(texts), encoding)
 
+    def links(self) -> None:
+        """Texts stand for themselves."""
+
     def notes(self) -> list[str]:
         """Nothing is ever mended in a text."""
         return []

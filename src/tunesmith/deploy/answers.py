@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tunesmith.chats import Chat
+from tunesmith.data.known_names import PICTURE_ENDINGS
 from tunesmith.data.load import read_unlabelled
 from tunesmith.data.load_boxes import read_boxes
 from tunesmith.data.load_chats import read_chats
@@ -21,6 +22,7 @@ from tunesmith.errors import DataError, DiskError, RecipeError
 from tunesmith.models.chat_tokens import encode_prompt
 from tunesmith.pictures.decode import read_picture
 from tunesmith.pictures.draw import LEAST_SCORE, drawn
+from tunesmith.places import resolve_place
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run.folder import open_run
 from tunesmith.tasks.base import Task
@@ -66,8 +68,10 @@ def _as_in(run: Path, data: str, settings: Sequence[str]) -> tuple[Task, DataOpt
                 f"{each}: new data are read as the run's own were, and a setting can only say how, "
                 "such as data.columns.text=review, data.encoding=gb18030 or data.limit=100."
             )
-    own = Recipe.make(open_run(run).recipe)
-    alone = {"path": data, "validation": None, "test": None, "pictures": None, "limit": None}
+    own, place = Recipe.make(open_run(run).recipe), Path(resolve_place(data)).expanduser()
+    alone: dict[str, str | None] = {"path": data, "validation": None, "test": None, "limit": None}
+    if own.task.kind in ("images", "boxes") and (place.is_dir() or place.suffix.lower() in PICTURE_ENDINGS):
+        alone["pictures"] = None  # they are the pictures; a table's stand where the run's own stood
     recipe = own.model_copy(update={"data": own.data.model_copy(update=alone)}).changed(*settings)
     return recipe.task, recipe.data.model_copy(update={"limit": None}), recipe.data.limit
 

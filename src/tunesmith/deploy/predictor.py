@@ -80,7 +80,7 @@ class Predictor:
         self.multi_label: bool = facts["multi_label"]
         self.thresholds = None if facts["thresholds"] is None else np.array(facts["thresholds"])
         self.temperature: float = facts["temperature"] or 1.0
-        self.paired: bool = facts.get("paired", False)
+        self.paired: bool | None = facts.get("paired")
         self.device = Device()
         self.model, self.processor = self.task.read(run.folder / "best")
         self.device.place(self.model)
@@ -88,7 +88,7 @@ class Predictor:
     def logits(self, examples: Sequence[Example]) -> np.ndarray:
         """Raw scores [examples, classes], in order; memory is that of the examples and one batch. DataError where an
         example has one text and the run learned pairs, or the other way round."""
-        if self.task.kind == "texts":
+        if self.task.kind == "texts" and self.paired is not None:
             for example in examples:
                 if (example.inputs.get("text_pair") is not None) != self.paired:
                     raise DataError(_unpaired(example, self.paired))

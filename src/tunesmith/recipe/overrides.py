@@ -9,8 +9,8 @@ from tunesmith.errors import RecipeError
 from tunesmith.recipe.read import parse
 from tunesmith.recipe.scalars import Written, scalar
 
-OF_ANY = ("model", "data")
-"""Sections whose options do not depend on what is named there."""
+OF_ONE = {"model": ("revision", "weights", "backbone"), "data": ("validation", "test", "pictures")}
+"""Options of the model, or of the data, that is named beside them; the others suit any."""
 
 
 def override(settings: Mapping[str, Any], assignment: str, *, short: Mapping[str, str]) -> tuple[dict[str, Any], str]:
@@ -18,7 +18,7 @@ def override(settings: Mapping[str, Any], assignment: str, *, short: Mapping[str
 
     short: the option that a bare word stands for, by section (`data: reviews.csv` is `data: {path: reviews.csv}`), so
     that `data.limit=100` goes beside it. Naming the method or task that already stands there keeps its options, and
-    another model or other data keep what is said beside them, for those options are the same for all.
+    another model or other data keep what is said beside them, but for `OF_ONE`.
     RecipeError when the assignment has no `=` or no path.
     """
     path, equals, text = assignment.partition("=")
@@ -30,8 +30,9 @@ def override(settings: Mapping[str, Any], assignment: str, *, short: Mapping[str
         standing = settings.get(keys[0])
         if isinstance(standing, Mapping) and _text(standing.get(short[keys[0]])) == _text(value):
             return dict(settings), keys[0]
-        if isinstance(standing, Mapping) and keys[0] in OF_ANY and _text(value) is not None:
-            keys = [keys[0], short[keys[0]]]
+        if isinstance(standing, Mapping) and keys[0] in OF_ONE and _text(value) is not None:
+            kept = {key: each for key, each in standing.items() if key not in OF_ONE[keys[0]]}
+            return {**settings, keys[0]: {**kept, short[keys[0]]: value}}, keys[0]
     return _placed(settings, keys, value, short.get(keys[0])), ".".join(keys)
 
 

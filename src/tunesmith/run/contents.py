@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from typing import Any
 import yaml
 
 from tunesmith.data.options import PLACES
+from tunesmith.forgetting.run import is_run
 from tunesmith.places import harness_parts, resolve_place
+from tunesmith.recipe.forgetting import is_place
 from tunesmith.run.folder import open_run
 
 YOLO_PARTS = ("train", "val", "valid", "validation", "test")
@@ -41,7 +44,7 @@ def _hashed(places: list[Any], known: dict[str, str]) -> dict[str, str]:
 def _of_old(settings: Mapping[str, Any]) -> list[Any]:
     olds = (settings.get("forgetting") or {}).get("old_tasks") or []
     data = [place for old in olds if old.get("data") for place in _of_data(old["data"])]
-    return [*data, *(harness_parts(old["source"])[1] for old in olds)]
+    return [*data, *(harness_parts(old["source"])[1] for old in olds if is_place(old["source"]))]
 
 
 def _of_data(data: Mapping[str, Any]) -> list[Any]:
@@ -52,7 +55,7 @@ def _content(place: str) -> str:
     """Hash of the files behind a name, names and contents; empty for a name that means nothing on this disk."""
     path = Path(resolve_place(place))
     roots = [path] if path.exists() else sorted(map(Path, glob.glob(place)))
-    if (path / "manifest.json").is_file():  # an earlier run: what it delivers and what it was made from
+    if is_run(str(path)):  # what it delivers and what it was made from
         open_run(path)
         roots = [path / "manifest.json", path / "best"]
     elif path.suffix in (".yaml", ".yml") and path.is_file():
@@ -78,10 +81,14 @@ def _named_in(file: Path, on_the_way: tuple[Path, ...] = ()) -> Iterator[Path]:
         return
     if not isinstance(told, Mapping) or file in on_the_way:
         return
-    bases = [file.parent / str(told.get("path") or "."), file.parent]
-    tops = {Path(name.removeprefix("../")).parts[0] for part in YOLO_PARTS for name in _texts(told.get(part))}
-    for top in sorted(tops | {"labels"} if tops else ()):
-        yield from (base / top for base in dict.fromkeys(bases) if (base / top).exists())
+    root = file.parent.resolve()
+    bases = dict.fromkeys(base for base in ((root / str(told.get("path") or ".")).resolve(), root)
+                          if base.is_relative_to(root))  # fmt: skip
+    names = [name.removeprefix("../") for part in YOLO_PARTS for name in _texts(told.get(part))]
+    for place in sorted({base / Path(name) for base in bases for name in names}):
+        inside = place.resolve().is_relative_to(root) and place.resolve() != root  # nothing else is read, either
+        for each in (place, Path(re.sub(r"images(?!.*images)", "labels", str(place)))) if inside else ():
+            yield from [each] if each.exists() else []
     for name in _texts(told.get("include")):
         if (file.parent / name).is_file():
             yield file.parent / name

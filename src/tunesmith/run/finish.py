@@ -52,7 +52,7 @@ def scored_part(ready: Ready) -> tuple[str, Part]:
 def score_before(ready: Ready, folder: Path) -> Mapping[str, float]:
     """Scores of the untouched model, kept in the run folder so that a resumed run does not take them again."""
     kept = folder / "predictions" / "before.json"
-    if ready.device.agree(kept.is_file()):
+    if ready.device.agree(kept.is_file() and kept.with_suffix(".npy").is_file()):
         found: Mapping[str, float] = json.loads(kept.read_text(encoding="utf-8"))["scores"]
         return found
     name, part = scored_part(ready)

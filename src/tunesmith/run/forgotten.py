@@ -56,7 +56,8 @@ def untouched(ready: Ready, folder: Path) -> Untouched:
     if not options.old_tasks:
         return Untouched((), (), {})
     kept, known = folder / "predictions" / "old_before.npz", None
-    noted, files = kept.with_suffix(".json"), old_contents(ready.recipe.as_dict())
+    noted = kept.with_suffix(".json")
+    files = device.agree(old_contents(ready.recipe.as_dict()) if device.is_main else {})
     if device.agree(kept.is_file()):
         _must_be_same(noted, files)
         with np.load(kept, allow_pickle=False) as file:
