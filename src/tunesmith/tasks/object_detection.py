@@ -53,7 +53,7 @@ class ObjectDetection(Task):
     delivers_whole: ClassVar[bool] = True
     batch_sizes: ClassVar[tuple[int, int]] = (4, 8)
     head_learning_rate: ClassVar[float | None] = 5e-4
-    seen: ClassVar[int] = 2_000
+    seen: ClassVar[int] = 2_400
 
     detector: Literal["faster_rcnn", "retinanet", "fcos"] = Field(
         "faster_rcnn", description="what is built over a classifier's network"
