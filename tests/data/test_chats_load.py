@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from tests.data.conftest import chats_of, in_order, quarantined, said
 
 from tunesmith.chats import Chat
-from tunesmith.data.chat_cells import ChatCells
 from tunesmith.data.load_chats import read_chats
 from tunesmith.data.load_for import load_for
 from tunesmith.data.options import DataOptions
@@ -362,24 +360,3 @@ def test_nothing_to_train_on_is_an_error(written: Callable[..., Path], heard: Ca
     path = written("d/test.jsonl", as_lines({"question": "q", "answer": "a"}))
     with pytest.raises(DataError, match="no row to train on"):
         heard(path.parent, max_bad_share=0.9)
-
-
-def test_rows_for_each_turn_of_a_conversation_stand_in_one_part() -> None:
-    def linked(*chats: Sequence[tuple[str, str]]) -> list[int] | None:
-        cells = ChatCells()
-        for turns in chats:
-            chat = Chat(tuple({"role": role, "content": text} for role, text in turns)).to_json()
-            cells.check({"chat": chat}, ["chat"], encoding="utf-8", within=None, own_file=False)
-        found = cells.links()
-        return None if found is None else np.unique(found, return_inverse=True)[1].tolist()
-
-    more = [*TOLD, ("user", "And 2 + 3?"), ("assistant", "5")]
-    most = [*more, ("user", "And 2 + 4?"), ("assistant", "6")]
-    other = [("user", "Who?"), ("assistant", "I.")]
-    one, two, three, four = linked(most, other, TOLD, more)  # type: ignore[misc]
-    assert one == three == four != two
-    one, two, three = linked(more, other, most)  # type: ignore[misc]
-    assert one == three != two
-    shown = [[*TOLD, ("user", f"And {n}?"), ("assistant", "5")] for n in range(3)]  # the same example before each
-    assert linked(*shown) is None
-    assert linked(TOLD, other) is None

@@ -12,6 +12,11 @@ import numpy as np
 from tunesmith.types import Example
 
 
+def windows(number: int, found: Sequence[int]) -> list[tuple[int, int, int]]:
+    """What is taken of the example of that number, by the windows that `Task.sift` found in it."""
+    return [(number, window, max(found) + 1) for window in found]
+
+
 class SiftedExamples:
     """Some of `whole`, each perhaps as several windows: a `types.Examples`. A window's number, 1-based, and how many
     there are stand in the inputs as `part` ("2/5").

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tunesmith.data.sifted import SiftedExamples
+from tunesmith.data.sifted import SiftedExamples, windows
 from tunesmith.deploy.answers import chunks, read_labelled
 from tunesmith.deploy.predictor import Predictor
 from tunesmith.errors import DataError, did_you_mean
@@ -78,7 +78,7 @@ def _sifted(chunk: list[Example], predictor: Predictor) -> tuple[list[Example], 
         if isinstance(found, str):
             reasons.append(found)
         else:
-            taken += [(number, window, max(found) + 1) for window in found]
+            taken += windows(number, found)
     return list(SiftedExamples(chunk, taken)), reasons
 
 

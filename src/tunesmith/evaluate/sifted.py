@@ -9,7 +9,7 @@ from typing import Any
 
 from tunesmith.data.parts import PARTS
 from tunesmith.data.quarantine import add_to_quarantine
-from tunesmith.data.sifted import SiftedExamples
+from tunesmith.data.sifted import SiftedExamples, windows
 from tunesmith.errors import DataError
 from tunesmith.tasks.base import Task
 from tunesmith.types import Dataset, DataSummary, Example, Examples
@@ -36,7 +36,7 @@ def sifted(task: Task, dataset: Dataset, processor: Any) -> Dataset:
                 out[example.file] += 1
                 reasons.append(found)
                 continue
-            taken += [(number, window, max(found) + 1) for window in found]
+            taken += windows(number, found)
             split += max(found) > 0
         same = len(taken) == len(whole) and not any(count > 1 for _, _, count in taken)
         parts[name] = whole if same else SiftedExamples(whole, taken)

@@ -169,9 +169,9 @@ def _more_than_softmax(model: nn.Module) -> bool:
     return capped or any(name.rpartition(".")[2] == "sinks" for name, _ in model.named_parameters())
 
 
-def cannot_pack(model: nn.Module, longest: int | None = None) -> str:
+def cannot_pack(model: nn.Module, longest: int) -> str:
     """Why texts that share a row would see each other, draw other dropout or see more than by themselves, in this
-    model; empty where none of it. longest: tokens of the longest text; None: any number."""
+    model; empty where none of it. longest: tokens of the longest text."""
     config: Any = getattr(model, "config", None)
     if str(getattr(config, "_attn_implementation", "")) != NAME:
         return f"{type(model).__name__} does not call transformers' attention interface"
@@ -180,7 +180,7 @@ def cannot_pack(model: nn.Module, longest: int | None = None) -> str:
         what = ", ".join(sorted(kinds)) or "convolutions"
         return f"some of the model's layers ({what}) carry what they saw from one text over to the next"
     window = getattr(config, "sliding_window", None)
-    if window is not None and (longest is None or longest > int(window)):
+    if window is not None and longest > int(window):
         return f"texts are longer than the {int(window):,} tokens that some of the model's layers see"
     drops = any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules())
     if drops or float(getattr(config, "attention_dropout", 0) or 0) > 0:

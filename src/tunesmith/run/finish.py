@@ -121,7 +121,7 @@ def finish(
             "max_length": getattr(ready.recipe.task, "max_length", None),
             "temperature": temperature,
             "thresholds": None if thresholds is None else thresholds.tolist(),
-            "paired": "text_pair" in ready.dataset.train[0].inputs,
+            "paired": ready.dataset.train[0].inputs.get("text_pair") is not None,
         },
     )
     scores: dict[str, Any] = {
