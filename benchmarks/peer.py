@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.metrics import f1_score
 from transformers import (
     AutoModelForSequenceClassification,
@@ -89,14 +90,14 @@ def make_trainer(
             model,
             LoraConfig(task_type="SEQ_CLS", r=8, lora_alpha=16, target_modules=targets, exclude_modules=".*pooler.*"),
         )
-    train = recipe.train
+    train, fast = recipe.train, fast_at_bfloat16(torch.device("cpu"))
     arguments = TrainingArguments(
         output_dir=str(place / "trainer"),
         per_device_train_batch_size=int(train.batch_size),
         per_device_eval_batch_size=64,
         **({"max_steps": train.steps} if train.steps else {"num_train_epochs": float(epochs or 3)}),
         **({"learning_rate": learning_rate} if learning_rate else {"learning_rate": 2e-3} if lora else {}),
-        **({"train_sampling_strategy": "group_by_length", "bf16": fast_at_bfloat16()} if tuned else {}),
+        **({"train_sampling_strategy": "group_by_length", "bf16": fast} if tuned else {}),
         save_strategy="no",
         report_to=[],
         logging_steps=10,

@@ -68,7 +68,7 @@ def tuned(
     optimizer = make_optimizer(learned, base.anatomy, rates, method.rate_factor)
     weights = [p for group in optimizer.param_groups for p in group["params"]]
     device, steps_a_pass, losses = Device(), math.ceil(len(rows) / batch), []
-    device.precision = "bfloat16" if fast_at_bfloat16() else "float32"
+    device.precision = "bfloat16" if fast_at_bfloat16(device.device) else "float32"
     for step in range(1, passes * steps_a_pass + 1):
         place = (step - 1) % steps_a_pass
         if place == 0:

@@ -31,7 +31,9 @@ def page(name: str, section: str = "method") -> str:
             lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
     if section == "method":
+        power = "the root of 384 / width" if plugin.adapter else "384 / width"
         lines.append(f"Learning rate: {plugin.learning_rate:g} ({plugin.learning_rate_source}).")
+        lines.append(f"Classifiers of texts that are wider than 384 take it times {power}.")
         for kind, what in (("vision", "pictures"), ("language", "language models")):
             rate, source = getattr(plugin, f"{kind}_learning_rate"), getattr(plugin, f"{kind}_learning_rate_source")
             if rate is not None:
@@ -59,8 +61,11 @@ def _limits(field: dict) -> str:
             found.append("a list")
         elif part.get("type") in ("integer", "number"):
             low = f"{part['minimum']} to" if "minimum" in part else f"above {part.get('exclusiveMinimum')},"
-            high = f"below {part['exclusiveMaximum']}" if "exclusiveMaximum" in part else f"{part.get('maximum')}"
-            found.append(f"{low} {high}" if "minimum" in part else f"{low} up to {high}")
+            high = f"below {part['exclusiveMaximum']}" if "exclusiveMaximum" in part else part.get("maximum")
+            if high is None:
+                found.append(f"at least {part['minimum']}" if "minimum" in part else low.rstrip(","))
+            else:
+                found.append(f"{low} {high}" if "minimum" in part else f"{low} up to {high}")
         elif part.get("type") == "boolean":
             found.append("true, false")
         elif part.get("type") == "string":

@@ -96,6 +96,11 @@ def test_an_unknown_method_is_met_with_a_suggestion(run: Terminal) -> None:
     assert run.out == ""
 
 
+def test_init_into_a_folder_that_is_not_there_says_so(run: Terminal) -> None:
+    assert run("init", "--output", "nowhere/new.yaml") == 74
+    assert "nowhere/new.yaml cannot be written" in run.err
+
+
 def test_init_writes_a_recipe_that_check_can_read(run: Terminal) -> None:
     words = ("init", "text_classification", "--model", "m", "--data", "d.csv", "--method", "bitfit")
     assert run(*words, "--output", "new.yaml") == 0

@@ -41,7 +41,7 @@ def test_nothing_outside_the_package_is_reached(package: str, inside: str) -> No
 
 
 def test_a_package_that_is_not_there_comes_with_the_pip_command() -> None:
-    with pytest.raises(RecipeError, match="pip install not-here"):
+    with pytest.raises(RecipeError, match="pip install --no-deps not-here"):
         resolve_place("package:not_here/x")
 
 

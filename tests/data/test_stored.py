@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -46,6 +50,21 @@ def test_an_empty_part_is_no_fault(tmp_path: Path) -> None:
 def collate(indices: Sequence[int], positions: Sequence[int], epoch: int) -> Batch:
     return Batch({"pixels": torch.tensor([[i, p, epoch] for i, p in zip(indices, positions, strict=True)])}, None,
                  tuple(positions))  # fmt: skip
+
+
+def test_a_signal_to_the_whole_group_leaves_the_workers_at_work() -> None:
+    plain = TrainBatches(np.ones(40, dtype=np.int32), collate, batch_size=4, micro_batch_size=2, seed=3)
+    ahead = Prefetched(plain, 10, 2)
+    ahead.micro_batches(1)
+    workers = multiprocessing.active_children()
+    assert len(workers) == 2
+    for worker in workers:
+        assert worker.pid is not None
+        os.kill(worker.pid, signal.SIGTERM)
+        os.kill(worker.pid, signal.SIGINT)
+    time.sleep(0.2)
+    for step in range(2, 11):
+        assert len(ahead.micro_batches(step)) == 2
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])

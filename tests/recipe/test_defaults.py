@@ -38,6 +38,14 @@ def test_own_values_stay() -> None:
     assert not {f"train.{key}" for key in train} & set(origins)
 
 
+@pytest.mark.parametrize(("shared", "workers"), [(1 << 40, 7), (64 << 20, 0), (400 << 20, 5)])
+def test_beside_an_accelerator_pictures_get_as_many_workers_as_shared_memory_holds(shared: int, workers: int) -> None:
+    facts = replace(FACTS, accelerator=True, cores=8, lengths=(196, 196, 196), shared=shared)
+    after, origins = resolve(made(task="image_classification", train={"batch_size": 32}), facts)
+    assert after.train.workers == workers
+    assert ("shared memory" in origins["train.workers"]) == (workers < 7)
+
+
 def test_resolving_again_changes_nothing() -> None:
     once, _ = resolve(made(), FACTS)
     twice, origins = resolve(once, replace(FACTS, train_examples=5, threads=9))

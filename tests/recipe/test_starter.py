@@ -13,6 +13,7 @@ from tunesmith.plugin import Options
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.recipe.starter import starter
 from tunesmith.recipe.wanted import members
+from tunesmith.tasks.base import registry as tasks
 
 
 def read(tmp_path: Path, text: str) -> Recipe:
@@ -28,6 +29,15 @@ def test_a_starter_is_valid_as_it_stands_and_with_every_option_switched_on(tmp_p
     least = {"task": "text_classification", "model": "some/model", "data": "reviews.csv", "method": method}
     assert recipe == Recipe.make(least)
     assert read(tmp_path, re.sub(r"^  # ", "  ", text, flags=re.MULTILINE)) == recipe
+
+
+@pytest.mark.parametrize("task", tasks.names())
+def test_where_no_model_or_data_is_named_the_examples_fit_the_task(tmp_path: Path, task: str) -> None:
+    recipe = read(tmp_path, starter(task, None, None))
+    kind = tasks.get(task).kind
+    assert recipe.model.name.startswith("timm/") == (kind in ("images", "boxes"))
+    assert recipe.data.path.endswith(".jsonl") == (kind in ("chats", "preferences"))
+    assert read(tmp_path, starter(task, "m", None)).data.path == recipe.data.path
 
 
 def test_every_option_stands_in_the_starter_with_a_meaning() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import sys
 import time
@@ -59,6 +60,8 @@ def main(words: list[str]) -> int:
         sys.stderr.write("RecipeError\n  a dropout of 0.5 and this model do not go together\n")
         return 2
     replace(folder / "recipe.yaml", yaml.safe_dump(recipe))
+    for name in (".work/process-0", "checkpoints/step-00000010"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
     rows = int(os.environ.get("FAKE_VALIDATION", "100"))
     manifest = {"multi_label": False, "split": {"validation": "abc"},
                 "data": {"summary": {"split_sizes": {"train": 800, "validation": rows, "test": 100}}}}  # fmt: skip
@@ -93,6 +96,7 @@ def main(words: list[str]) -> int:
                 "after": {"accuracy": float(os.environ.get("FAKE_TEST_SCORE", "0.5"))},
                 "old_tasks": {}}  # fmt: skip
     replace(folder / "scores.json", json.dumps(finished))
+    shutil.rmtree(folder / ".work")
     return 0
 
 

@@ -142,6 +142,19 @@ def test_of_several_who_ask_at_once_one_merges(run: Path, monkeypatch: pytest.Mo
     assert len(made) == 1
 
 
+def test_a_merged_folder_without_weights_is_made_again(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    merged = Path(model_of(str(run)))
+    told = json.loads((merged / "merged.json").read_text())
+    for name in [name for name in told["files"] if name.endswith(".safetensors")]:
+        (merged / name).unlink()
+        del told["files"][name]
+    (merged / "merged.json").write_text(json.dumps(told))
+    made = counted_writes(monkeypatch)
+    model_of(str(run))
+    assert len(made) == 1
+    assert (merged / "model.safetensors").is_file()
+
+
 def test_what_it_was_made_from_stands_beside_it(run: Path) -> None:
     from tunesmith.train.checkpoint import file_sha256
 

@@ -17,6 +17,7 @@ from tunesmith.events import Step
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run import lr_find as finding
 from tunesmith.run.lr_find import has_diverged, lr_find, read_off
+from tunesmith.train.device import Device
 from tunesmith.train.schedule import RANGE, rate_factor
 
 Settings = Callable[..., dict[str, Any]]
@@ -112,6 +113,17 @@ def test_a_loss_that_is_no_number_ends_the_test_well(
     assert found.diverged
     assert len(found.rates) == 30
     assert found.suggested is not None
+
+
+def test_of_several_processes_the_first_alone_makes_the_folder(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Path("lr-find") / "text_classification-lora-1"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Device, "is_main", property(lambda device: False))
+    monkeypatch.setattr(Device, "agree", lambda device, value: first if value is None else value)
+    assert lr_find(Recipe.make(settings()), steps=20).folder == first
+    assert not Path("lr-find").exists()
 
 
 def test_too_few_steps_are_refused(settings: Settings) -> None:

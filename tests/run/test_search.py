@@ -54,6 +54,19 @@ def test_a_hopeless_trial_is_stopped_early(whole: Path) -> None:
         assert "not promising after step" in row["reason"]
 
 
+def test_trials_that_never_go_on_keep_no_data_and_no_checkpoints(whole: Path) -> None:
+    assert_cleared(whole)
+
+
+def assert_cleared(folder: Path) -> None:
+    rows = table(folder)
+    assert {row["state"] for row in rows} >= {"complete", "pruned"}
+    for row in rows:
+        trial = folder / "trials" / f"{row['number']:04d}"
+        assert not (trial / ".work").exists()
+        assert (trial / "checkpoints").exists() == (row["state"] == "complete")
+
+
 def test_the_best_recipe_is_written_with_where_it_came_from(whole: Path) -> None:
     rows = [row for row in table(whole) if row["state"] == "complete"]
     best = max(rows, key=lambda row: row["values"][0])
@@ -69,6 +82,7 @@ def test_a_search_killed_ten_times_makes_the_same_trials(whole: Path, tmp_path: 
     _killed(tmp_path / "killed", KILLS, trials=10)
     assert table(tmp_path / "killed") == table(whole)
     assert (tmp_path / "killed" / "verdict.json").read_text() == (whole / "verdict.json").read_text()
+    assert_cleared(tmp_path / "killed")
     seen = {p.name for p in (tmp_path / "killed" / "trials").iterdir() if p.is_dir()}
     assert seen == {f"{n:04d}" for n in range(10)}
 
@@ -148,6 +162,10 @@ def test_a_failed_trial_is_kept_with_its_reason_and_stops_nothing(tmp_path: Path
     assert "step 3: loss nan" in reasons["train.learning_rate=0.9", "method.dropout=0.0"]
     assert "do not go together" in reasons["train.learning_rate=0.9", "method.dropout=0.5"]
     assert {trial.state for trial in found.trials} == {"failed", "complete"}
+    diverged = next(
+        trial for trial in found.trials if trial.settings == ("train.learning_rate=0.9", "method.dropout=0.0")
+    )
+    assert not (found.book.trial(diverged.number) / ".work").exists(), "it is never gone on with"
 
 
 def test_a_space_with_nothing_new_to_try_ends_the_search(tmp_path: Path) -> None:
@@ -283,6 +301,7 @@ def test_a_real_trial_is_pruned_by_not_asking_for_its_next_event(
         assert json.loads(events[-1])["event"] == "evaluated"
         assert json.loads(events[-1])["step"] < 10
         assert not is_finished(found.book.trial(trial.number))
+        assert not any((found.book.trial(trial.number) / name).exists() for name in (".work", "checkpoints"))
 
 
 @pytest.mark.slow

@@ -18,9 +18,10 @@ import pytest
 from tests.pictures_models import tiny_vision_source
 from tests.run.pictures import write_boxes, write_pictures
 
-from tunesmith.errors import DataError, ModelError, RecipeError
+from tunesmith.errors import DataError, FolderInUseError, ModelError, RecipeError
 from tunesmith.models.cards import ModelCard
 from tunesmith.models.tokenizer_fit import tokenizer_fit
+from tunesmith.run.folder import locked
 from tunesmith.run.select import candidate, measured
 from tunesmith.run.select.select import Limits, _against, select
 from tunesmith.run.select.selection import Row, Selection
@@ -149,6 +150,17 @@ def test_what_was_measured_is_not_measured_again_unless_something_changed(
     assert again == first
     once(12)
     assert len(in_this_process) == 2
+
+
+def test_two_selections_do_not_work_in_one_folder(
+    tmp_path: Path, tiny_folders: Callable[[str], Path], in_this_process: list[Path]
+) -> None:
+    data, work = str(write_texts(tmp_path / "data.csv", each=8)), tmp_path / "work"
+    work.mkdir()
+    with locked(work), pytest.raises(FolderInUseError, match="--output"):
+        select("text_classification", data, places=[str(tiny_folders("bert"))], everywhere=False, folder=work)
+    assert {path.name for path in work.iterdir()} == {".lock"}, "rows of the other would be written over"
+    assert not in_this_process
 
 
 def test_settings_of_the_data_count_and_others_are_refused(

@@ -167,12 +167,14 @@ def test_a_part_of_a_penalty_is_made_once_the_last_is_differentiated() -> None:
 class Both(Device):
     """A process beside one that has the same examples; a sum over both is twice what this one has."""
 
+    processes = 2  # type: ignore[assignment]
+
     def sum_over_processes(self, tensors: Sequence[Tensor]) -> None:
         for tensor in tensors:
             tensor.mul_(2)
 
 
-def test_processes_add_their_losses_but_not_their_penalty() -> None:
+def test_processes_add_their_losses_and_share_their_penalty() -> None:
     found = []
     for device in (Device(), Both()):
         net = Net()

@@ -66,7 +66,7 @@ class Inspection:
     def _rows(self) -> Iterator[str]:
         yield f"Rows: {self.read:,} read = {self.used:,} used + {self.quarantined:,} quarantined + {self.blank:,} blank"
         if self.quarantined:
-            yield f"  quarantined rows are left out; each stands in {QUARANTINE} with its reason"
+            yield f"  quarantined rows are left out; each is kept with its reason (in a run: {QUARANTINE})"
         yield "Parts: " + ", ".join(f"{part} {rows:,}" for part, rows in self.parts.items())
         left_out = self.used - sum(self.parts.values())
         if left_out:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from tunesmith.errors import ModelError
@@ -192,6 +193,8 @@ class Headed:
         try:
             with as_old(model, self.head):
                 self.task.predict(model, opening.device.move(batch))
+        except torch.OutOfMemoryError:
+            raise
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError) as fault:
             words = " ".join(str(fault).split())[:200]
             raise ModelError(

@@ -20,7 +20,7 @@ from tunesmith.types import Pretrained
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-_OTHERS = "Methods that work with every model: lora, ia3, adapter, last_blocks, full."
+_OTHERS = "Methods that work with nearly every model: lora, ia3, last_blocks, full."
 
 
 def word_size(pretrained: Pretrained) -> int:
@@ -107,6 +107,8 @@ def try_on_picture(pretrained: Pretrained, own: str, what: str) -> None:
 
 def wrap_prompt(pretrained: Pretrained, config: Any, *, method: str) -> nn.Module:
     """The peft model of a prompt-learning configuration, tried out. ModelError where the model cannot use it."""
+    import torch
+
     sizes: Any = pretrained.model.config
     config.num_attention_heads = sizes.num_attention_heads  # peft does not know every family's word for them
     config.num_layers = sizes.num_hidden_layers
@@ -116,6 +118,8 @@ def wrap_prompt(pretrained: Pretrained, config: Any, *, method: str) -> nn.Modul
         raise ModelError(f"peft takes another layer for this model's word embeddings, so {method} fails. {_OTHERS}")
     try:
         _try_out(model, method, language=is_language_model(pretrained))
+    except torch.OutOfMemoryError:
+        raise
     except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as fault:
         raise ModelError(f"{type(pretrained.model).__name__} cannot use {method}: {fault} {_OTHERS}") from fault
     result: nn.Module = model
@@ -151,7 +155,9 @@ def _try_out(model: Any, method: str, *, language: bool) -> None:
     device = next(model.parameters()).device
     ids = torch.arange(3, 9, device=device).remainder(model.config.vocab_size).unsqueeze(0)
     try:
-        with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        # cuDNN's recurrent nets, such as p_tuning's, have no gradient in evaluation mode
+        recurrent = torch.backends.cudnn.flags(enabled=False)
+        with torch.random.fork_rng(devices=[]), torch.enable_grad(), recurrent:
             logits = answers(model, ids, torch.ones_like(ids), language=language)
             prompt = [p for p in model.prompt_encoder.parameters() if p.requires_grad]
             gradients = torch.autograd.grad(logits.sum(), prompt, allow_unused=True)

@@ -139,6 +139,8 @@ def _try_out(model: nn.Module, pretrained: Pretrained) -> None:
                 layer.adaption_gate.data.fill_(0.5)
             logits: Tensor = model(input_ids=ids).logits
             gradients = torch.autograd.grad(logits.sum(), learned, allow_unused=True)
+    except torch.OutOfMemoryError:
+        raise
     except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as fault:
         words = " ".join(str(fault).split())[:200]
         raise ModelError(f"{name} cannot use llama_adapter: {words}. {_OTHERS}") from fault

@@ -177,6 +177,8 @@ class PrefixTuning(Method):
             freeze_all_but(model, pretrained.anatomy.head)
             visual_prefixes.put_in(model, attention, library, prefixes)
             _prompts.try_on_picture(pretrained, "prefix", "learned keys and values")
+        except torch.OutOfMemoryError:
+            raise
         except (TypeError, ValueError, RuntimeError, AssertionError, IndexError) as fault:
             raise ModelError(
                 f"{name} cannot use prefix_tuning: {' '.join(str(fault).split())[:200]}. {_OTHERS}"

@@ -19,7 +19,8 @@ prediction.
 
 ## When to choose it
 
-When very many adapters are kept and each must be small, and IA3 is too weak.
+When few values shall learn and IA3 is too weak. The file also holds the random matrices, so it may be larger than
+LoRA's.
 
 ## Source
 

@@ -63,6 +63,8 @@ class VisualPrompt(Method):
 
     def prepare(self, pretrained: Pretrained) -> nn.Module:
         """Put the tokens in. ModelError unless the model reads pictures as one row of tokens."""
+        import torch
+
         from tunesmith.models.visual_prompts import put_in
 
         model, anatomy = pretrained.model, pretrained.anatomy
@@ -72,6 +74,8 @@ class VisualPrompt(Method):
         put_in(model, anatomy.blocks, [self._drawn(pretrained) for _ in range(count)])
         try:
             try_on_picture(pretrained, "prompt", "learned tokens")
+        except torch.OutOfMemoryError:
+            raise
         except (TypeError, ValueError, RuntimeError, AssertionError, IndexError) as fault:
             words = " ".join(str(fault).split())[:200]
             raise ModelError(f"{type(model).__name__} cannot take more tokens ({words}). {_OTHERS}") from fault

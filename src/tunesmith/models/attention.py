@@ -1,9 +1,9 @@
-"""Attention for training on CPUs: batched matrix products with a backward written by hand.
+"""Attention for training: batched matrix products with a backward written by hand.
 
 Registered with transformers' attention interface as `tunesmith`, under the mask of scaled dot-product attention, so
 any model that calls the interface can use it. Why: with attention dropout above 0 torch's own function takes a slower
 path on a CPU, and its bfloat16 backward is slow at short lengths (docs/experiments.md).
-With dropout off, float32 and 256 tokens or more, torch's flash kernel wins and is called.
+With dropout off, torch's own kernels win on CUDA, and in float32 from 256 tokens on, and are called.
 
     P = softmax(scale Q K' + mask);   O = (P * D) V;   D = dropout mask (0 or 1 / (1 - p))
     dV = (P * D)' dO;   dP = (dO V') * D;   dS = P * (dP - sum(dP * P));   dQ = scale dS K;   dK = scale dS' Q
@@ -114,7 +114,7 @@ def attention_forward(
     causal = bool(getattr(module, "is_causal", False) if is_causal is None else is_causal)
     causal = causal and attention_mask is None and query.shape[2] > 1
     plain = query.dtype == torch.float32 and not dropout and query.shape[2] >= FLASH_TOKENS
-    if plain or query.is_cuda:
+    if plain or (query.is_cuda and not dropout):  # CUDA's own kernels draw their dropout from no counter
         if repeat > 1:
             key, value = key.repeat_interleave(repeat, 1), value.repeat_interleave(repeat, 1)
         out = nn.functional.scaled_dot_product_attention(
@@ -124,15 +124,16 @@ def attention_forward(
     examples, heads, queries, size = query.shape
     shape = (examples, heads, queries, key.shape[2])
     windows = dropout_windows(module, shape, dropout, query) if dropout else None
-    out = _Attention.apply(
-        query.reshape(-1, repeat * queries, size),
-        key.reshape(-1, key.shape[2], size),
-        value.reshape(-1, value.shape[2], value.shape[3]),
-        _additive(attention_mask, query, key.shape[2], causal=causal),
-        windows,
-        scale,
-        queries,
-    )
+    with torch.autocast(kind, enabled=False):  # CUDA's would take the softmax, and what is kept of it, to float32
+        out = _Attention.apply(
+            query.reshape(-1, repeat * queries, size),
+            key.reshape(-1, key.shape[2], size),
+            value.reshape(-1, value.shape[2], value.shape[3]),
+            _additive(attention_mask, query, key.shape[2], causal=causal),
+            windows,
+            scale,
+            queries,
+        )
     return out.view(examples, heads, queries, -1).transpose(1, 2).contiguous(), None
 
 

@@ -89,7 +89,8 @@ def read_causal(folder: Path) -> tuple[Any, Any]:
         if Path(base).is_absolute() and not Path(base).exists():
             raise ModelError(
                 f"The adapter in {folder} belongs to the model in {base}, which is gone. Put it back; if that was the "
-                "cache of a GGUF file, `tunesmith inspect` or `fit` with the file as model makes it again."
+                "cache of a GGUF file, `tunesmith fit`, or `inspect --task causal_lm`, with the file as model makes it "
+                "again."
             )
         model, _ = _read(base)
         return PeftModel.from_pretrained(model, folder).eval(), tokenizer

@@ -87,7 +87,8 @@ def _about_adapter(folder: Path) -> str:
     lines = [
         f"{folder} holds an adapter ({kind}), not a model: it is a small change to a base model. "
         f'Give its base as the model ("{base}" by its adapter_config.json), or merge the adapter into the base with '
-        "peft (merge_and_unload, save_pretrained) and give that folder. A run of tunesmith goes on with `resume`."
+        "peft (merge_and_unload, save_pretrained) and give that folder. A finished run of tunesmith is a model by its "
+        "folder's name."
     ]
     known = sorted(str(member.value) for member in PeftType)
     if kind not in known:

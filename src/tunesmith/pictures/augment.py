@@ -138,6 +138,7 @@ def augmented(stored: np.ndarray, form: PictureForm, options: Augment, *, seed: 
     Every draw follows from `seed`, a whole number from 0; options must be resolved.
     """
     from tunesmith.pictures import policy
+    from tunesmith.pictures.colour import recoloured
     from tunesmith.pictures.form import centred, in_training
     from tunesmith.pictures.random_crop import cropped, resized_to
 
@@ -152,7 +153,8 @@ def augmented(stored: np.ndarray, form: PictureForm, options: Augment, *, seed: 
     if rng.random() < float(options.flip):
         pixels = pixels.flip(-1)
     if options.colour:
-        pixels = policy.coloured(pixels, float(options.colour), rng)
+        strength = float(options.colour)
+        pixels = recoloured(pixels, *rng.uniform(1 - strength, 1 + strength, size=3).tolist())
     fill = [255 * mean for mean in form.mean]
     if options.policy == "randaugment":
         pixels = policy.randaugment(pixels, fill, rng)

@@ -1,4 +1,4 @@
-"""Colour, erasing, and the two policies that draw one of fourteen changes: RandAugment and TrivialAugment.
+"""Erasing, and the two policies that draw one of fourteen changes: RandAugment and TrivialAugment.
 
 A policy picks a change at random from a list (turned, sheared, moved, brighter, fewer grey levels, ...) with a strength
 in 31 steps from nothing to the most. RandAugment makes two changes of a fixed, middling strength; TrivialAugment makes
@@ -39,15 +39,6 @@ _TINTS: Mapping[str, Callable[[Tensor, float], Tensor]] = {
     "contrast": functional.adjust_contrast,
     "sharpness": functional.adjust_sharpness,
 }
-
-
-def coloured(pixels: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
-    """Brightness, contrast and saturation each times a number drawn from 1 - strength to 1 + strength."""
-    brightness, contrast, saturation = rng.uniform(1 - strength, 1 + strength, size=3).tolist()
-    pixels = functional.adjust_brightness(pixels, brightness)
-    pixels = functional.adjust_contrast(pixels, contrast)
-    changed: Tensor = functional.adjust_saturation(pixels, saturation)
-    return changed
 
 
 def erased(pixels: Tensor, fill: list[float], rng: np.random.Generator) -> Tensor:

@@ -16,6 +16,7 @@ from tunesmith.plugin import Options
 from tunesmith.recipe.recipe import Recipe
 
 REFERENCE_HIDDEN = 384  # the width at which the methods' rates were measured (MiniLM-L6-H384)
+PATCH_BYTES = 16 * 16 * 3 * 4  # of a picture as the model is given it
 SEEN_A_CLASS = 300  # examples of each class that a run sees at least, where classes are many
 
 
@@ -34,6 +35,8 @@ class Facts:
     threads: int
     accelerator: bool = False
     cores: int = 1
+    shared: int = 1 << 62
+    """Bytes free where processes hand each other batches; a container may have no more than 64 MiB."""
     packs: str = ""
     """Why several examples cannot share a row on this model; empty where they can."""
 
@@ -81,11 +84,20 @@ def resolve(recipe: Recipe, facts: Facts) -> tuple[Recipe, dict[str, str]]:
     if train.threads == "auto":
         chosen["threads"] = (facts.threads, "as many as torch uses on this machine")
     if train.workers == "auto":
-        helps = facts.accelerator and not recipe.task.in_tokens
-        reason = "the processor is free while the accelerator works" if helps else "every core already computes"
-        chosen["workers"] = (max(1, min(8, facts.cores - 1)) if helps else 0, reason)
+        chosen["workers"] = _workers(recipe, facts, batch)
     origins |= {f"train.{key}": source for key, (_, source) in chosen.items()}
     return _with(recipe, train=_changed(train, {key: value for key, (value, _) in chosen.items()})), origins
+
+
+def _workers(recipe: Recipe, facts: Facts, batch: int) -> tuple[int, str]:
+    """Processes that make batches of pictures ahead; each keeps two steps ready, in memory that all share."""
+    if not facts.accelerator or recipe.task.in_tokens:
+        return 0, "every core already computes"
+    wanted = max(1, min(8, facts.cores - 1))
+    room = facts.shared // 2 // (2 * batch * facts.lengths[2] * PATCH_BYTES)
+    if room < wanted:
+        return room, "as many as shared memory (/dev/shm) has room for"
+    return wanted, "the processor is free while the accelerator works"
 
 
 def _rates(recipe: Recipe, facts: Facts) -> dict[str, tuple[Any, str]]:

@@ -22,11 +22,24 @@ _WIDTH = 34
 _OLD = "each a finished run, auto, or {source, task, data}"
 
 
-def starter(task: str, model: str, data: str, method: str = "lora") -> str:
+_LANGUAGE, _VISION = "HuggingFaceTB/SmolLM2-135M-Instruct", "timm/resnet18.a1_in1k"
+_EXAMPLES = {
+    "texts": ("sentence-transformers/all-MiniLM-L6-v2", "reviews.csv"),
+    "images": (_VISION, "photographs"),
+    "boxes": (_VISION, "cells"),
+    "chats": (_LANGUAGE, "questions.jsonl"),
+    "preferences": (_LANGUAGE, "preferences.jsonl"),
+}
+"""A small model and a name of data for each kind, where the person named none."""
+
+
+def starter(task: str, model: str | None, data: str | None, method: str = "lora") -> str:
     """A recipe for these, as YAML that is valid as it stands; the comments are the documentation of every option.
 
-    RecipeError when the task or the method is unknown.
+    What is None is an example that fits the task. RecipeError when the task or the method is unknown.
     """
+    examples = _EXAMPLES[tasks.registry.get(task).kind]
+    model, data = model or examples[0], data or examples[1]
     kinds = {"task": tasks.registry.get(task), "method": methods.registry.get(method)}
     lines = [
         "# A tunesmith recipe. What is set stands plain; every other option stands behind a `#` with its default.",

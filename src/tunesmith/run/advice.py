@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import nn
 
 from tunesmith.run.footprint import SAFETY, footprint, settled_mib
@@ -36,7 +37,9 @@ def learned_mib(learning: Learning) -> float:
 def least_mib(learning: Learning) -> float:
     """MiB that a run adds whatever the micro-batch: a checkpoint in the writing, or the delivered model read back."""
     whole = sum(p.nbytes for p in learning.model.parameters()) / MIB
-    return max(7 * learned_mib(learning), whole)  # gradient and two averages; of these a copy, and that as bytes
+    # gradient and two averages; of these a copy, and that as bytes, which an accelerator leaves to the processor
+    copies = 3 if torch.accelerator.is_available() else 7
+    return max(copies * learned_mib(learning), whole)
 
 
 def memory_advice(ready: Ready, learning: Learning, limit: float, least: Choice) -> str:

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from tunesmith.errors import RecipeError
 from tunesmith.methods.base import moving_statistics
 from tunesmith.recipe.recipe import Recipe
@@ -41,6 +43,8 @@ def fit_into(
         return _fitted(recipe, max_memory_bytes, max_seconds)
     finally:
         settled_mib()  # gives back what the trial held: a run that follows in this process starts from nothing
+        if torch.accelerator.is_available():
+            torch.accelerator.reset_peak_memory_stats()
 
 
 def _fitted(recipe: Recipe, max_memory_bytes: int | None, max_seconds: float | None) -> tuple[Recipe, list[str]]:
@@ -57,7 +61,8 @@ def _fitted(recipe: Recipe, max_memory_bytes: int | None, max_seconds: float | N
             choice = _chosen(ready, learning, max_memory_bytes / MIB)
             lines += _told(ready, learning, choice)
             recipe, ready, learning = _with(choice, recipe, ready, learning)
-        found = forecast(ready, learning, Path(place), penalty=guarded.penalty, spent=spent.seconds)
+        own = forecast(ready, learning, Path(place), penalty=guarded.penalty, spent=spent.seconds)
+        found: Forecast = ready.device.agree(own)
     lines.append(f"expected: {found.line()}")
     if max_memory_bytes is not None and found.peak_mib > max_memory_bytes / MIB:
         lines.append(f"mind: that is more than --max-memory, {in_mib(max_memory_bytes / MIB)}; it was tried, and close")

@@ -24,7 +24,10 @@ from tunesmith.train.checkpoint import disk_faults, file_sha256
 
 BEST, MERGED, MADE_FROM = "best", "merged", "merged.json"
 _BEING_MADE, _LOCK = ".merging", ".merged.lock"
-_CAN = "full, head, last_blocks, bitfit, norm_tuning, lora, ia3, oft, adapter, vera, loha, lokr or adalora"
+_CAN = (
+    "full, linear_probe_then_full, head, last_blocks, bitfit, norm_tuning, lora, ia3, oft, adapter, vera, loha, lokr "
+    "or adalora"
+)
 
 
 def run_of(name: str) -> Path | None:
@@ -114,7 +117,8 @@ def _fits(target: Path, facts: dict[str, Any]) -> bool:
     try:
         told = json.loads((target / MADE_FROM).read_text(encoding="utf-8"))
         files = told.pop("files")
-        return told == facts and all(file_sha256(target / name) == sha256 for name, sha256 in files.items())
+        weights = any(name.endswith(".safetensors") for name in files)
+        return weights and told == facts and all(file_sha256(target / name) == sha256 for name, sha256 in files.items())
     except (OSError, ValueError, KeyError, AttributeError):
         return False
 

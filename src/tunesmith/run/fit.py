@@ -16,6 +16,7 @@ from pathlib import Path
 from tunesmith.errors import InterruptedRun, RunError, TunesmithError
 from tunesmith.evaluate.evaluate import score
 from tunesmith.events import Begun, Evaluated, Event, Stage, Step
+from tunesmith.methods.base import moving_statistics
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run import finish, preflight
 from tunesmith.run.absolute import absolute
@@ -24,17 +25,17 @@ from tunesmith.run.features import on_features
 from tunesmith.run.folder import (
     EventLog,
     Finished,
+    agreed_folder,
     locked,
-    new_folder,
     open_run,
     read_recipe,
     remove_failed_start,
-    write_json,
+    shared_by_all,
     write_recipe,
 )
 from tunesmith.run.forecast import keep_forecast
 from tunesmith.run.forgotten import Guard, admits, at_evaluation, guard, untouched
-from tunesmith.run.manifest import check_same, manifest
+from tunesmith.run.manifest import check_same, manifest, write_known
 from tunesmith.run.setup import Learning, Ready, set_up, settled, start_learning
 from tunesmith.run.spent import Spent, spent_in
 from tunesmith.run.stopping import Stop, stop_on_signals
@@ -43,7 +44,7 @@ from tunesmith.train.averaging import Average
 from tunesmith.train.checkpoint import newest_checkpoint, prune, restore_tensors, save_checkpoint
 from tunesmith.train.device import Device
 from tunesmith.train.loop import Progress, train
-from tunesmith.train.memory import Growth, trim
+from tunesmith.train.memory import Growth, told_where_memory_ends, trim
 from tunesmith.train.optimizer import optimizer_state, restore_optimizer
 
 KEPT = 2  # newest checkpoints that stay while training
@@ -51,8 +52,7 @@ KEPT = 2  # newest checkpoints that stay while training
 
 def fit(recipe: Recipe, folder: Path | None = None, on_event: Callable[[Event], None] | None = None) -> Finished:
     """Fine-tune as the recipe says; `on_event` sees every event. Errors end the run as `errors.py` says."""
-    device = Device()
-    place: Path = device.agree(new_folder(recipe, folder) if device.is_main else None)
+    place = agreed_folder(Device(), recipe, folder)
     for event in _events(absolute(recipe), place):
         if on_event is not None:
             on_event(event)
@@ -73,16 +73,16 @@ def resume(folder: Path, on_event: Callable[[Event], None] | None = None) -> Fin
 
 def stream(recipe: Recipe, folder: Path | None = None) -> Iterator[Event]:
     """As `fit`, as a generator: not asking for the next event pauses the run, closing it stops it resumably."""
-    device = Device()
-    yield from _events(absolute(recipe), device.agree(new_folder(recipe, folder) if device.is_main else None))
+    yield from _events(absolute(recipe), agreed_folder(Device(), recipe, folder))
 
 
 def _events(recipe: Recipe, folder: Path) -> Iterator[Event]:
-    main = Device().is_main
-    work = folder / ".work"
-    with locked(folder, hold=main), stop_on_signals() as stop:
+    device = Device()
+    main, work = device.is_main, folder / ".work"
+    with locked(folder, hold=main), stop_on_signals() as stop, told_where_memory_ends():
         if main and not (folder / "manifest.json").exists():
             write_recipe(folder, recipe, {})
+        shared_by_all(device, folder)
         ready: Ready | None = None
         try:
             for found in set_up(recipe, work):
@@ -100,8 +100,7 @@ def _events(recipe: Recipe, folder: Path) -> Iterator[Event]:
         check_same(folder, known)
         ready.device.wait()
         if main:
-            write_recipe(folder, ready.recipe, known["origins"])
-            write_json(folder / "manifest.json", known)
+            write_known(folder, ready.recipe, known)
 
         ready.device.precision = "float32"  # scores before and after are those of the delivered form
         yield Stage("scoring the untouched model")
@@ -125,8 +124,7 @@ def _events(recipe: Recipe, folder: Path) -> Iterator[Event]:
         ready = settled(ready)
         if main:
             known["origins"] |= ready.origins
-            write_recipe(folder, ready.recipe, known["origins"])
-            write_json(folder / "manifest.json", known)
+            write_known(folder, ready.recipe, known)
         learning = start_learning(ready)
         if ready.recipe.retention is not None:
             yield Stage(f"preparing retention: {type(ready.recipe.retention).name}")
@@ -194,7 +192,8 @@ def _train(
         trim()  # what training has freed lies in pieces, and scoring needs blocks of other sizes
         scoring = {"task": ready.recipe.task, "processor": ready.pretrained.processor, "device": device}
         with average.in_place():
-            return score(looping.model, held, **scoring) | (of_old() if of_old else {})
+            found: dict[str, float] = score(looping.model, held, **scoring) | (of_old() if of_old else {})
+        return device.agree(found)  # type: ignore[no-any-return]
 
     events = train(
         looping.model,
@@ -209,6 +208,7 @@ def _train(
         evaluate=evaluate if len(held.encoded) else None,
         admits=admits(ready),
         penalty=guarded.penalty,
+        statistics=[s for s in moving_statistics(looping.model).values() if s.is_floating_point()],
     )
     patience, growth = options.early_stopping, Growth()
     stop.wait = True

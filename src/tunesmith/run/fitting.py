@@ -14,8 +14,8 @@ from tunesmith.methods.base import Method, registry
 from tunesmith.tasks import base as tasks
 from tunesmith.types import Pretrained
 
-ORDER = ("text_classification", "image_classification", "object_detection")
-"""Tasks that are tried where none is named."""
+ORDER = ("text_classification", "image_classification", "object_detection", "causal_lm")
+"""Tasks that are tried where none is named; a GGUF file fits the last alone."""
 
 
 def fitting(name: str, task: str | None, classes: int) -> list[tuple[str, int | str]]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -19,6 +19,9 @@ from tunesmith.errors import FolderInUseError, RunError
 from tunesmith.events import Evaluated, Step
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.train.checkpoint import disk_faults, write_atomically
+
+if TYPE_CHECKING:
+    from tunesmith.train.device import Device
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,12 @@ def new_folder(recipe: Recipe, folder: Path | None) -> Path:
             except FileExistsError:
                 continue
     raise RunError("runs/ is full")
+
+
+def agreed_folder(device: Device, recipe: Recipe, folder: Path | None) -> Path:
+    """The `new_folder` that the first process makes, in every process."""
+    place: Path = device.agree(new_folder(recipe, folder) if device.is_main else None)
+    return place
 
 
 def _foreign(folder: Path) -> list[str]:
@@ -170,6 +179,16 @@ class EventLog:
     def length(self) -> int:
         """Bytes so far."""
         return self.path.stat().st_size
+
+
+def shared_by_all(device: Device, folder: Path) -> None:
+    """RunError where a process, on another machine, does not see the run folder that the first one made."""
+    device.wait()
+    if device.any_process(not (folder / "recipe.yaml").is_file()):
+        raise RunError(
+            f"{folder} is not seen by every process. On several machines the run folder must lie on a disk that all of "
+            "them share: name such a place with --output."
+        )
 
 
 def write_recipe(folder: Path, recipe: Recipe, origins: Mapping[str, str]) -> None:

@@ -60,10 +60,14 @@ def _restatistics(ready: Ready, learning: Learning, moving: list[nn.Module]) -> 
         module.reset_running_stats()  # type: ignore[operator]
         module.momentum = None  # type: ignore[assignment]
         module.train()
+    seen = 0
     with torch.no_grad():
         for step in range(1, min(batches.steps_per_epoch, RESTATISTICS) + 1):
             for batch in batches.micro_batches(step):
                 ready.recipe.task.predict(learning.model, ready.device.move(batch))
+                seen += len(batch)
+    kept = [statistic for module in moving for statistic in (module.running_mean, module.running_var)]
+    ready.device.average_over_processes(kept, seen)  # type: ignore[arg-type]
     for module, momentum in zip(moving, momenta, strict=True):
         module.momentum = momentum
     learning.model.eval()

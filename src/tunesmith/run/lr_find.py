@@ -107,7 +107,7 @@ def lr_find(
         ready, learning = _ramped(settled(ready), steps)
         if recipe.retention is not None:
             tell(Stage("retention is left out: the test looks at the new task's loss alone"))
-        place_of_result = _folder(recipe) if folder is None else folder
+        place_of_result = folder or ready.device.agree(_folder(recipe) if ready.device.is_main else None)
         tell(Begun(place_of_result, steps, 0, {}, learning.plan.main_score, (f"raising the rate over {steps} steps",)))
         rates, losses, diverged = _raised(ready, learning, tell)
     told = read_off(rates, losses)

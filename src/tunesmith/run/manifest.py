@@ -14,6 +14,8 @@ from typing import Any
 import torch
 
 from tunesmith.errors import RunError
+from tunesmith.recipe.recipe import Recipe
+from tunesmith.run.folder import write_json, write_recipe
 from tunesmith.run.setup import Ready
 
 _PACKAGES = (
@@ -39,6 +41,7 @@ def manifest(ready: Ready) -> dict[str, Any]:
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
         "processor": platform.processor() or platform.machine(),
         "capability": torch.backends.cpu.get_cpu_capability(),
+        "device": _device(ready.device.device),
         "threads": torch.get_num_threads(),
         "processes": ready.device.processes,
         "seed": ready.recipe.train.seed,
@@ -67,6 +70,12 @@ def _cut(ready: Ready) -> dict[str, Any]:
     return {} if limit is None else {"cut": {"max_length": limit, "share": float((ready.lengths > limit).mean())}}
 
 
+def write_known(folder: Path, recipe: Recipe, known: dict[str, Any]) -> None:
+    """The resolved recipe with its origins, and the manifest."""
+    write_recipe(folder, recipe, known["origins"])
+    write_json(folder / "manifest.json", known)
+
+
 def check_same(folder: Path, known: dict[str, Any]) -> None:
     """For a resumed run: RunError that names what is no longer as it was. Known origins are carried over."""
     file = folder / "manifest.json"
@@ -81,6 +90,7 @@ def check_same(folder: Path, known: dict[str, Any]) -> None:
             ("the split", old["split"], known["split"]),
             ("the labels", old["labels"], known["labels"]),
             ("the number of processes", old["processes"], known["processes"]),
+            ("the device", old.get("device", known["device"]), known["device"]),
         )
         if then != now
     ]
@@ -90,6 +100,10 @@ def check_same(folder: Path, known: dict[str, Any]) -> None:
             "Put them back as they were, or start a new run."
         )
     known["origins"] = {**old.get("origins", {}), **known["origins"]}
+
+
+def _device(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _version(name: str) -> str | None:

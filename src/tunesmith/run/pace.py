@@ -51,6 +51,8 @@ def measured(run: Callable[[int], float | None], sizes: np.ndarray, *, seconds: 
     the largest takes `LONG` times `seconds` by itself, caches are nothing to it: others are then taken to need time in
     proportion to their size.
     """
+    if not len(sizes):  # a process whose share of a step is empty
+        return NONE
     order = np.argsort(sizes, kind="stable")
     largest, smallest = int(order[-1]), int(order[0])
     took = _counted(run, largest)

@@ -142,7 +142,7 @@ def _gradient(ready: Ready, learning: Learning, batches: list[Batch], *, own_sta
     count = 0.0
     for batch in ready.recipe.task.foresee(learning.model, batches, device=ready.device):
         randomness.begin(ready.recipe.train.seed, 1, batch.positions)
-        loss = ready.recipe.task.loss(learning.model, batch)
+        loss = ready.recipe.task.loss(learning.model, ready.device.move(batch))  # what `foresee` adds lies on the CPU
         loss.total.backward()
         count += loss.count
     weights = [t for t in learning.learned.values() if isinstance(t, torch.nn.Parameter)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tunesmith.cores import cores
 from tunesmith.data.batches import TrainBatches
 from tunesmith.data.load_for import load_for
 from tunesmith.data.prefetch import Prefetched
@@ -31,7 +33,7 @@ from tunesmith.run.referred import refer
 from tunesmith.tasks.base import Task
 from tunesmith.train import randomness
 from tunesmith.train.activations import checkpoint_blocks
-from tunesmith.train.device import Device, fast_at_bfloat16
+from tunesmith.train.device import Device, fast_at_bfloat16, repeat_sums
 from tunesmith.train.loop import Plan
 from tunesmith.train.memory import keep_freed_memory
 from tunesmith.train.optimizer import Rates, make_optimizer
@@ -75,6 +77,8 @@ def set_up(recipe: Recipe, work: Path) -> Iterator[str | Ready]:
     if threads != "auto":
         torch.set_num_threads(threads)
     device = Device()
+    if task.kind != "boxes":
+        repeat_sums(device.device)
     place = work / f"process-{device.rank}"
     yield "reading the data"
     dataset = load_for(task.kind, recipe.data, place, inputs=task.input_columns)
@@ -85,15 +89,16 @@ def set_up(recipe: Recipe, work: Path) -> Iterator[str | Ready]:
         raise RecipeError([Fault("train.early_stopping", told)])
     yield "reading the model"
     given = recipe.model
-    source = task.find_model(
-        model_of(given.network), revision=given.revision, weights=given.weights, pretrained=given.pretrained
-    )
+    with device.first_alone():  # it fetches, merges and dequantises; libraries write nothing in the others
+        source = task.find_model(
+            model_of(given.network), revision=given.revision, weights=given.weights, pretrained=given.pretrained
+        )
     if given.keep_labels:
         if task.kind == "chats" or task.kind == "preferences":  # one by one, so that types know what is left
             raise RecipeError([Fault("model.keep_labels", f"{task.name} has no classes whose rows could be kept.")])
         dataset = replace(dataset, labels=kept_labels(source, dataset.labels, kind=task.kind))
     pretrained = task.load(source, dataset.labels, multi_label=dataset.multi_label, seed=recipe.train.seed)
-    facts, lengths = _facts(task, pretrained, dataset)
+    facts, lengths = _facts(task, pretrained, dataset, device)
     recipe, origins = defaults.resolve(recipe, facts)
     task = recipe.task
     device.place(pretrained.model)
@@ -193,7 +198,7 @@ class _Collate:
         )
 
 
-def _facts(task: Task, pretrained: Pretrained, dataset: Dataset) -> tuple[defaults.Facts, np.ndarray]:
+def _facts(task: Task, pretrained: Pretrained, dataset: Dataset, device: Device) -> tuple[defaults.Facts, np.ndarray]:
     rows = [dataset.train[i] for i in range(0, len(dataset.train), 1 + len(dataset.train) // LOOKED_AT)]
     lengths = task.lengths(rows, pretrained)
     middle, long, longest = (int(np.percentile(lengths, q)) for q in (50, 90, 99))
@@ -205,13 +210,21 @@ def _facts(task: Task, pretrained: Pretrained, dataset: Dataset) -> tuple[defaul
         lengths=(middle, long, longest),
         model_max_length=task.longest_input(pretrained),
         hidden_size=pretrained.anatomy.hidden_size,
-        fast_bfloat16=fast_at_bfloat16(),
+        fast_bfloat16=fast_at_bfloat16(device.device),
         threads=torch.get_num_threads(),
-        accelerator=torch.accelerator.is_available(),
-        cores=os.cpu_count() or 1,
+        accelerator=device.device.type != "cpu",
+        cores=max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))),
+        shared=_shared_bytes(),
         packs=cannot_pack(pretrained.model, most) if task.in_tokens else "",
     )
     return facts, lengths
+
+
+def _shared_bytes() -> int:
+    try:
+        return shutil.disk_usage("/dev/shm").free
+    except OSError:  # a system that shares memory in another way
+        return 1 << 62
 
 
 def _number(value: float | str) -> float:

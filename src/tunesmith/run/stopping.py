@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -11,19 +12,28 @@ from typing import Any
 
 from tunesmith.errors import InterruptedRun
 
+REPEATED = 5.0
+"""Seconds within which a second SIGTERM is the first one again."""
+
 
 class Stop:
-    """Whether a signal asked to stop. A second signal does not wait."""
+    """Whether a signal asked to stop. A second signal does not wait (a second SIGTERM: after `REPEATED` seconds)."""
 
     def __init__(self) -> None:
         self.asked = False
         self.wait = False
+        self._at = 0.0
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Take a signal."""
+        if self.asked and number == signal.SIGTERM and time.monotonic() - self._at < REPEATED:
+            return  # a scheduler tells every process, and a launcher its own ones once more
         if self.asked or not self.wait:
-            raise InterruptedRun(f"stopped by {signal.Signals(number).name} before there was anything new to save.")
-        self.asked = True
+            raise InterruptedRun(
+                f"stopped by {signal.Signals(number).name} before there was anything new to save; "
+                "`tunesmith resume RUN` goes on from what was saved before."
+            )
+        self.asked, self._at = True, time.monotonic()
 
 
 @contextmanager

@@ -93,12 +93,14 @@ def train(
     penalty: Callable[[nn.Module, int], Iterator[Tensor]] | None = None,
     admits: Callable[[dict[str, float]], bool] | None = None,
     foresee: Callable[..., Sequence[Batch]] | None = None,
+    statistics: Sequence[Tensor] = (),
 ) -> Iterator[Step | Evaluated]:
     """Train from `progress.step` to `plan.steps`; yields a `Step` an update and an `Evaluated` an evaluation.
 
     The gradient is that of the summed loss divided by its count over the whole batch, whatever the micro-batches.
-    penalty: parts added to the mean loss of a step, given the model and the 1-based step; worked out by every process
-    once the losses' gradients are summed, so it must be the same in each. admits: whether scores may be the best ones.
+    penalty: parts added to the mean loss of a step, given the model and the 1-based step; worked out by every process,
+    each for its share of the gradient, so it must be the same in each. statistics: running ones, which follow what each
+    process sees, and are averaged. admits: whether scores may be the best ones.
     foresee: given the model, the micro-batches of a step and the device, the same with what all of them must know.
     Raises NotFiniteError before an update whose loss or gradient is NaN or infinite: the weights are not touched.
     """
@@ -119,15 +121,14 @@ def train(
             part.total.backward()
             total += torch.tensor([part.total.item(), part.count, _tokens(batch)], dtype=torch.float64)
             examples += len(batch)
-        gradients = _gradients(learned)
         share = torch.tensor([*total.tolist(), examples], dtype=torch.float64)
-        device.sum_over_processes(gradients)
         device.sum_over_processes([share])
         total_loss, count, tokens, all_examples = share.tolist()
         mean_loss = total_loss / max(count, 1e-12)
         if penalty is not None:
             mean_loss += _differentiated(penalty(model, step), count, device)
-            gradients = _gradients(learned)
+        gradients = _gradients(learned)
+        device.sum_over_processes(gradients)
 
         # One pass scales by the count and clips; the sum of losses was differentiated, not their mean.
         norm = torch.nn.utils.get_total_norm(gradients).item() / max(count, 1e-12)
@@ -146,6 +147,7 @@ def train(
             group["lr"] = group["peak"] * factor
         optimizer.step()
         learner.after_step(model, step, plan.steps)
+        device.average_over_processes(statistics, examples)
 
         progress.step = step
         seconds = time.perf_counter() - started
@@ -167,14 +169,16 @@ def train(
 
 def _differentiated(parts: Iterator[Tensor], count: float, device: Device) -> float:
     """Differentiate each part of a penalty before the next is made, scaled like the summed loss; the sum of all."""
-    total = 0.0
+    total = torch.zeros(1, dtype=torch.float64)
     while True:
         with device.arithmetic():
             part = next(parts, None)
         if part is None:
-            return total
-        (part * count).backward()
+            break
+        (part * (count / device.processes)).backward()
         total += part.item()
+    device.average_over_processes([total], 1.0)
+    return total.item()
 
 
 def _evaluated(

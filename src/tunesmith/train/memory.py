@@ -14,8 +14,11 @@ import gc
 import os
 import resource
 import sys
+from collections.abc import Iterator
 
 import torch
+
+from tunesmith.errors import RunError
 
 MIB = 1024 * 1024
 
@@ -40,6 +43,8 @@ def give_back() -> None:
     """Give everything freed so far back to the system, once: what setting up used is no room that training can use, as
     it lies in pieces between what is still held."""
     gc.collect()
+    if torch.accelerator.is_available():
+        torch.accelerator.empty_cache()
     trim()
 
 
@@ -48,6 +53,19 @@ def trim() -> None:
     if sys.platform.startswith("linux"):
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
+@contextlib.contextmanager
+def told_where_memory_ends() -> Iterator[None]:
+    """RunError with what to do in the place of a library's error that says memory has run out."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise RunError(
+            f"Memory has run out ({' '.join(str(error).split())[:200] or 'no room'}). Nothing that was saved is lost. "
+            "Fit again with --max-memory, which finds settings that fit; or with a smaller train.micro_batch_size, or "
+            "with train.checkpoint_activations=true: neither changes what is learned."
+        ) from error
 
 
 class Growth:

@@ -18,10 +18,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.loss import loss_for_object_detection
 from transformers.modeling_outputs import BaseModelOutput
 
 from tunesmith.models.detectors.detr import READS_MASK, image_processor, true_sizes
 from tunesmith.models.detectors.pictures import Target, real_pixels
+from tunesmith.models.stand_in import attribute
 from tunesmith.train.randomness import draws_for
 from tunesmith.types import Loss
 
@@ -76,7 +78,8 @@ def _one_by_one(model: Any) -> Iterator[list[Tensor]]:
         for place, own in enumerate(labels):
             cut = slice(place, place + 1)
             told = {name: _cut(model, name, value, cut) for name, value in rest.items()}
-            losses.append(before(logits[cut], [own], device, boxes[cut], config, **told)[0])
+            with _by_itself():
+                losses.append(before(logits[cut], [own], device, boxes[cut], config, **told)[0])
         return torch.stack(losses).sum(), {}, None
 
     model.loss_function = each
@@ -84,6 +87,15 @@ def _one_by_one(model: Any) -> Iterator[list[Tensor]]:
         yield losses
     finally:
         del model._loss_function
+
+
+@contextmanager
+def _by_itself() -> Iterator[None]:
+    """Transformers divides by the mean number of boxes over all processes, asked of them for each picture; here other
+    processes have other pictures, and not as many."""
+    library: Any = loss_for_object_detection
+    with attribute([library], "is_accelerate_available", lambda: False):
+        yield
 
 
 def _cut(model: Any, name: str, value: Any, cut: slice) -> Any:

@@ -29,6 +29,7 @@ from tunesmith.run.compare.cell import (
     Outcome,
 )
 from tunesmith.run.compare.child import PROGRAM, Child, beside
+from tunesmith.run.compare.environment import free_gpu, gpus_for
 from tunesmith.run.folder import write_json
 
 POLL = 0.05
@@ -47,6 +48,7 @@ def run_cells(
     environment: Mapping[str, str] | None = None,
 ) -> list[Outcome]:
     """Make every run that is not there yet, `jobs` at a time, in order; an outcome for each, in the order of `work`.
+    Where there are several GPUs, runs at the same time are spread over them.
 
     When `stop()` becomes true, running cells are asked to save and leave and no other begins. An exception from it or
     from `on_event` ends them the same way. DiskError where the folder of the cells cannot be written.
@@ -54,6 +56,7 @@ def run_cells(
     tell = on_event or (lambda event: None)
     waiting, held = deque(range(len(work))), dict[int, float]()
     running, done = dict[int, Child](), dict[int, Outcome]()
+    gpus = gpus_for(jobs)
 
     tell(CellsPlanned(len(work)))
 
@@ -78,7 +81,8 @@ def run_cells(
                     beside(folder, ".failed.json").unlink(missing_ok=True)
                     settle(number, Outcome(folder, "finished", made=False))
                     continue
-                running[number] = child = Child(cell.recipe, folder, program=program, environment=environment)
+                gpu = free_gpu(gpus, [child.gpu for child in running.values()])
+                running[number] = child = Child(cell.recipe, folder, program=program, environment=environment, gpu=gpu)
                 tell(CellBegan(cell, folder, child.mode == "resume"))
             for number, child in list(running.items()):
                 cell, folder = work[number]

@@ -22,6 +22,7 @@ import yaml
 
 from tunesmith.lifetime import bound_to
 from tunesmith.recipe.recipe import Recipe
+from tunesmith.run.compare.environment import unlaunched
 from tunesmith.train.checkpoint import disk_faults, write_atomically
 
 PROGRAM = (sys.executable, "-m", "tunesmith")
@@ -31,7 +32,8 @@ _REASON = 2_000  # characters of a reason that are kept
 
 
 class Child:
-    """The process of one run, under way. `mode` is fit or resume; `asked` whether it was asked to stop."""
+    """The process of one run, under way. `mode` is fit or resume; `asked` whether it was asked to stop; `gpu` the one
+    that it sees, by its name in CUDA_VISIBLE_DEVICES, empty for all that this process sees."""
 
     def __init__(
         self,
@@ -40,8 +42,10 @@ class Child:
         *,
         program: Sequence[str] = PROGRAM,
         environment: Mapping[str, str] | None = None,
+        gpu: str = "",
     ) -> None:
-        self.folder = folder
+        self.folder, self.gpu = folder, gpu
+        own = {"PYTHONUNBUFFERED": "1", **(environment or {}), **({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})}
         self.mode = "resume" if (folder / "manifest.json").exists() else "fit"
         self.asked = False
         self.log = beside(folder, ".log")
@@ -63,7 +67,7 @@ class Child:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
+                    env={**unlaunched(os.environ), **own},
                     start_new_session=True,
                     preexec_fn=bound_to(os.getpid()),
                 )

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from tunesmith.recipe.recipe import Recipe
 from tunesmith.run.compare.cell import CellEnded, CellEvent, OnEvent, Outcome
 from tunesmith.run.compare.cells import run_cells
 from tunesmith.run.compare.child import PROGRAM
+from tunesmith.run.compare.environment import threads_for
 from tunesmith.run.compare.judged import Judged, judge, scores_of
 from tunesmith.run.compare.page import write_page
 from tunesmith.run.compare.planned import Planned, base_recipe, default_folder, plan
@@ -160,8 +160,6 @@ def _made(
     planned: Sequence[Planned], place: Path, jobs: int, stop: Stop, on_event: OnEvent | None, program: Sequence[str]
 ) -> list[Outcome]:
     """All runs. Of several at a time each gets its share of the cores, unless the environment or the recipe says."""
-    cores = str(max(1, (os.cpu_count() or 1) // jobs))
-    environment = {} if jobs == 1 or "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": cores}
     work = [(each.cell, each.folder) for each in planned]
 
     def told(event: CellEvent) -> None:
@@ -173,7 +171,7 @@ def _made(
     stop.wait = True
     try:
         return run_cells(
-            work, jobs=jobs, stop=lambda: stop.asked, on_event=told, program=program, environment=environment
+            work, jobs=jobs, stop=lambda: stop.asked, on_event=told, program=program, environment=threads_for(jobs)
         )
     except InterruptedRun as again:  # a second signal does not wait
         raise InterruptedRun(f"stopped at once; {_go_on(place)}") from again

@@ -6,11 +6,10 @@ goes on by itself with one that was stopped from outside, since a run that was s
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol
@@ -18,6 +17,7 @@ from typing import Final, Literal, Protocol
 from tunesmith.errors import DiskError, FolderInUseError, InterruptedRun
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run.compare.child import Child
+from tunesmith.run.compare.environment import free_gpu, gpus_for, threads_for
 from tunesmith.run.search.trial_folder import is_finished
 
 PROGRAM: Final = (sys.executable, "-m", "tunesmith.run.search.trial_process")
@@ -60,27 +60,24 @@ class Engine(Protocol):
 
 
 class Local:
-    """Processes of this machine; each ends with this one. Where the recipe leaves threads to `auto`, the cores are
-    shared among `jobs` runs."""
+    """Processes of this machine; each ends with this one. `jobs` runs share its cores, where the recipe leaves threads
+    to `auto`, and are spread over its GPUs."""
 
     def __init__(self, jobs: int = 1, program: Sequence[str] = PROGRAM) -> None:
         self.program = tuple(program)
-        self.environment = threads_for(jobs)
+        self._environment, self._gpus = threads_for(jobs), gpus_for(jobs)
+        self._under_way: list[Child] = []
 
     def start(self, recipe: Recipe, folder: Path) -> Handle:
         """A process of its own."""
-        return Child(recipe, folder, program=self.program, environment=self.environment)
+        self._under_way = [child for child in self._under_way if child.poll() is None]
+        gpu = free_gpu(self._gpus, [child.gpu for child in self._under_way])
+        child = Child(recipe, folder, program=self.program, environment=self._environment, gpu=gpu)
+        self._under_way.append(child)
+        return child
 
     def close(self) -> None:
         """Nothing is left to do."""
-
-
-def threads_for(jobs: int) -> Mapping[str, str]:
-    """What a process is told of threads when `jobs` of them share this machine's cores; a setting of the person's
-    stays."""
-    if jobs < 2 or "OMP_NUM_THREADS" in os.environ:
-        return {}
-    return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,12 @@
-"""Runs on a Ray cluster: `pip install "ray[tune]"`, `tunesmith search ... --engine ray`.
+"""Runs on a Ray cluster: `pip install 'tunesmith[ray]'`, `tunesmith search ... --engine ray`.
 
 Each run is a Ray task that holds one process, the same as on this machine; Ray says where there is room. The search's
 folder must be one that every machine sees at the same path. Ray's own Tune is not used: trials are drawn, pruned and
 counted by the search itself, so that a search may go on with another engine than it began with.
 
 The cluster is the one that `RAY_ADDRESS` names, else one of this machine. `TUNESMITH_RAY_CPUS` says how many processors
-a run takes, else one. When the search ends, however it ended, Ray ends its tasks, and their processes with them.
+a run takes, else one; where the cluster has GPUs, each run takes one of them. When the search ends, however it ended,
+Ray ends its tasks, and their processes with them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from tunesmith.errors import RecipeError
+from tunesmith.errors import RecipeError, TunesmithError
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run.compare.child import Child
 from tunesmith.run.search.launch import PROGRAM, Handle
@@ -35,15 +36,17 @@ class RayEngine:
         try:
             import ray
         except ImportError as error:
-            raise RecipeError('--engine ray needs Ray: pip install "ray[tune]".') from error
+            raise RecipeError('--engine ray needs Ray: pip install "tunesmith[ray]".') from error
         self._ray = ray
         self.program = tuple(program or PROGRAM)
         self._mine = not ray.is_initialized()
         if self._mine:
             ray.init(address=address, log_to_driver=False, include_dashboard=False if address is None else None)
         cpus = float(os.environ.get("TUNESMITH_RAY_CPUS", "1"))
+        gpus = 1 if ray.cluster_resources().get("GPU", 0) >= 1 else 0  # Ray hides them from tasks that ask for none
         paths = os.pathsep.join(path for path in sys.path if path)
-        self._task = ray.remote(num_cpus=cpus, max_retries=0, runtime_env={"env_vars": {"PYTHONPATH": paths}})(work)
+        options = {"num_cpus": cpus, "num_gpus": gpus, "max_retries": 0}
+        self._task = ray.remote(**options, runtime_env={"env_vars": {"PYTHONPATH": paths}})(work)
 
     def start(self, recipe: Recipe, folder: Path) -> Handle:
         """A task that makes the run in `folder`."""
@@ -58,8 +61,12 @@ class RayEngine:
 
 
 def work(recipe: dict[str, Any], folder: str, program: Sequence[str]) -> tuple[int, str]:
-    """What a worker does: hold one process until it ends. Its exit code, and why it ended so."""
-    child = Child(Recipe.make(recipe), Path(folder), program=program)
+    """What a worker does: hold one process until it ends. Its exit code, and why it ended so; a fault that keeps the
+    process from being started is told in the same way, since raised here it would look as if Ray had lost the task."""
+    try:
+        child = Child(Recipe.make(recipe), Path(folder), program=program)
+    except TunesmithError as fault:
+        return fault.exit_code, str(fault)
     try:
         while (code := child.poll()) is None:
             if (Path(folder) / STOP).is_file() and not child.asked:

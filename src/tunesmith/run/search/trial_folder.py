@@ -10,17 +10,23 @@ from __future__ import annotations
 import functools
 import json
 import os
+import shutil
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from tunesmith.run.folder import read_recipe
+from tunesmith.errors import DiskError, FolderInUseError
+from tunesmith.run.folder import locked, read_recipe
 from tunesmith.types import MainScore
 
 GATE: Final = ".gate.json"
 FORGOTTEN: Final = "forgotten/"
 """How the names of what old tasks lost begin among the scores of an evaluation."""
+STALE, PAUSE = 40, 0.05
+"""So many times a gate that cannot be read is read anew, and seconds between them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,24 +63,42 @@ def manifest_of(folder: Path) -> dict[str, Any]:
     return found
 
 
+class Course:
+    """The evaluations of a run, read as they come: of its events the lines that are new, and all of them again where
+    what was read stands there no longer (a run that goes on cuts its log at its checkpoint)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._bytes, self._last, self._epoch = 0, b"", 0.0
+        self._seen: list[Seen] = []
+
+    def read(self) -> list[Seen]:
+        """The evaluations so far, in order. A line that is still being written is left for the next time."""
+        file = self.folder / "events.jsonl"
+        if not file.is_file() or not is_resolved(self.folder):
+            return []
+        steps, epochs = _length(self.folder)
+        with file.open("rb") as events:
+            events.seek(self._bytes - len(self._last))
+            if events.read(len(self._last)) != self._last:
+                self._bytes, self._last, self._epoch, self._seen = 0, b"", 0.0, []
+                events.seek(0)
+            for line in events:
+                if not line.endswith(b"\n"):
+                    break
+                event = json.loads(line)
+                if event["event"] == "step":
+                    self._epoch = float(event["epoch"])
+                else:
+                    done = event["step"] / steps if steps else self._epoch / epochs
+                    self._seen.append(Seen(event["step"], max(1, min(100, round(100 * done))), event["scores"]))
+                self._bytes, self._last = self._bytes + len(line), line
+        return list(self._seen)
+
+
 def course(folder: Path) -> list[Seen]:
-    """The evaluations so far, in order. A line that is still being written is left for the next time."""
-    file = folder / "events.jsonl"
-    if not file.is_file() or not is_resolved(folder):
-        return []
-    steps, epochs = _length(folder)
-    found: list[Seen] = []
-    epoch = 0.0
-    for line in file.read_bytes().splitlines(keepends=True):
-        if not line.endswith(b"\n"):
-            break
-        event = json.loads(line)
-        if event["event"] == "step":
-            epoch = float(event["epoch"])
-        else:
-            done = event["step"] / steps if steps else epoch / epochs
-            found.append(Seen(event["step"], max(1, min(100, round(100 * done))), event["scores"]))
-    return found
+    """The evaluations so far, in order."""
+    return Course(folder).read()
 
 
 @functools.cache
@@ -132,13 +156,39 @@ def set_gate(folder: Path, step: int, *, go_on: bool) -> None:
 
 def has_gate(folder: Path) -> bool:
     """Whether this run waits after each evaluation."""
-    return (folder / GATE).is_file()
+    return _at_gate(folder) is not None
 
 
 def gate(folder: Path) -> tuple[int, bool]:
     """The last step that was decided, 0 for none, and whether to go on after it."""
     try:
-        found = json.loads((folder / GATE).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        found = json.loads(_at_gate(folder) or "")
+    except ValueError:
         return 0, True
     return int(found["step"]), bool(found["go_on"])
+
+
+def _at_gate(folder: Path) -> str | None:
+    """What the gate says, None where there is none. A file that another machine has just put in its place cannot be
+    read for a moment (ESTALE on NFS), so it is read anew for a while. DiskError when that does not help."""
+    file, left = folder / GATE, STALE
+    while True:
+        try:
+            return file.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if not left:
+                raise DiskError(f"cannot read {file}: {error}. Is the disk that it lies on still there?") from error
+        left -= 1
+        time.sleep(PAUSE)
+
+
+def clear(folder: Path) -> None:
+    """Take away what only a run that goes on needs: its decoded data and its checkpoints. All stays where a process
+    still works there."""
+    needless = [folder / ".work", folder / "checkpoints"]
+    if any(each.is_dir() for each in needless):
+        with suppress(FolderInUseError), locked(folder):
+            for each in needless:
+                shutil.rmtree(each, ignore_errors=True)

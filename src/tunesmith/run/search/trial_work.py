@@ -71,6 +71,7 @@ class TrialWork:
         self.space: tuple[Dimension, ...] = session.book.space
         self._looked: dict[int, int] = {}  # trial -> evaluations that were judged
         self._bytes: dict[int, int] = {}  # trial -> size of its events when it was looked at
+        self._courses: dict[int, folders.Course] = {}
         self._over = False
 
     def run(self) -> None:
@@ -147,8 +148,8 @@ class TrialWork:
         if not go_on or size == self._bytes.get(number, 0):
             return not go_on
         self._bytes[number] = size
-        course = folders.course(folder)
-        if len(course) == self._looked.get(number, 0):
+        course = self._courses.setdefault(number, folders.Course(folder)).read()
+        if len(course) <= self._looked.get(number, 0):  # fewer: it goes on from a checkpoint before those judged
             return False
         self._looked[number] = len(course)
         step = self.trials.judge(number, course, self.main.name, decided)
@@ -185,7 +186,11 @@ class TrialWork:
         self._end(number, "complete", (found.score, *([] if found.forgotten is None else [found.forgotten])))
 
     def _end(self, number: int, state: str, values: tuple[float, ...] = (), *, reason: str = "") -> None:
-        seconds = folders.seconds_of(self.book.trial(number))
+        folder = self.book.trial(number)
+        seconds = folders.seconds_of(folder)
+        self._courses.pop(number, None)
+        if not folders.is_finished(folder):  # pruned or failed: it never goes on
+            folders.clear(folder)  # before it is written down: after `kill -9` in between it is ended once more
         self.trials.end(number, state, values, reason=reason, seconds=seconds)  # type: ignore[arg-type]
         shown = f"{self.main.name} {values[0]:.4f}" if values else reason.split("\n", 1)[0]
         shown += f", forgotten {values[1]:+.4f}" if len(values) > 1 else ""

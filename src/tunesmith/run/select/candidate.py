@@ -40,7 +40,8 @@ def measure(job: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     from tunesmith.train.memory import keep_freed_memory, peak_mib
 
     keep_freed_memory()
-    device = Device("bfloat16" if fast_at_bfloat16() else "float32")  # as `train.precision: auto`
+    device = Device()
+    device.precision = "bfloat16" if fast_at_bfloat16(device.device) else "float32"  # as `train.precision: auto`
     task = tasks.registry.make(job["task"])
     examples = read_rows(Path(job["rows"]))
     source = task.find_model(job["path"], revision=None, weights=None, pretrained=True)

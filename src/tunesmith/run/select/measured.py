@@ -17,6 +17,7 @@ import numpy as np
 
 from tunesmith.errors import ModelError
 from tunesmith.models.cards import ModelCard
+from tunesmith.run.compare.environment import unlaunched
 from tunesmith.run.select.candidate import JOB, RESULT, ROWS
 from tunesmith.run.select.sample import Sample
 from tunesmith.train.checkpoint import disk_faults, write_atomically
@@ -66,8 +67,9 @@ def _run(place: Path) -> None:
     """Start the process and wait; whatever ends this wait ends the process."""
     words = [sys.executable, "-m", "tunesmith.run.select.candidate", str(place), str(os.getpid())]
     with disk_faults(place), (place / LOG).open("wb") as log:
+        environment = {**unlaunched(os.environ), **OFFLINE}
         process = subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **OFFLINE}
+            words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment
         )
     try:
         code = process.wait()

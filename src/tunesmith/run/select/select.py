@@ -24,10 +24,12 @@ from tunesmith.models.candidates import LeftOut, find_candidates
 from tunesmith.models.cards import ModelCard, licence_id
 from tunesmith.models.tokenizer_fit import TokenizerFit
 from tunesmith.recipe.recipe import Recipe
+from tunesmith.run.folder import locked
 from tunesmith.run.select.candidate import ROWS, write_rows
 from tunesmith.run.select.measured import Measured, measured_apart
 from tunesmith.run.select.sample import Sample, sample_of
 from tunesmith.run.select.selection import Row, Selection
+from tunesmith.train.checkpoint import disk_faults
 
 MIB = 2**20
 
@@ -59,7 +61,8 @@ def select(
 
     settings: `data.` and `task.` keys of a recipe. places, everywhere: see `find_candidates`. rows: examples measured
     on. folder: keeps each candidate's measurements, so that a selection that was cut off goes on with the same words.
-    RecipeError, DataError or ModelError where the words, the data, or every candidate cannot be used.
+    RecipeError, DataError or ModelError where the words, the data, or every candidate cannot be used; FolderInUseError
+    where another selection works in that folder.
     """
     limits = limits or Limits()
     if odd := [each for each in settings if not each.startswith(("data.", "task."))]:
@@ -85,6 +88,9 @@ def select(
         cards, left_out = _filtered(found.cards, task, limits)
         if not cards:
             raise ModelError(_nothing([*found.left_out, *left_out], places))
+        with disk_faults(work):
+            work.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(locked(work))
         on_event(Stage("reading the data"))
         dataset = load_for(recipe.task.kind, recipe.data, work / "data", inputs=recipe.task.input_columns)
         sample = sample_of(recipe, dataset, rows, work)
