@@ -102,9 +102,10 @@ def check(
     recipe = _recipe(words, task=task, model=model, data=data, method=method, output=output)
     recipe = into_limits(recipe, max_memory, max_time)
     from tunesmith.run.preflight import check as preflight
+    from tunesmith.terminal_text import harmless
 
     found = preflight(recipe)
-    typer.echo("\n".join(found.lines()))
+    typer.echo(harmless("\n".join(found.lines())))
     if not found.ok:
         raise typer.Exit(2)
 
@@ -119,11 +120,13 @@ def inspect(
 ) -> None:
     """Show what is in the data: rows, classes, lengths, duplicates, leaks, and what would be done about each."""
     from tunesmith.cli_data import look, work_folder
+    from tunesmith.terminal_text import harmless
 
     with work_folder() as work:
         given = [f"task={task}"] if task else []
         found = look(data, model, [*given, *(settings or [])], work)
-    text = json.dumps(found.as_dict(), ensure_ascii=False, indent=1) if as_json else "\n".join(found.lines())
+    lines = harmless("\n".join(found.lines()))
+    text = json.dumps(found.as_dict(), ensure_ascii=False, indent=1) if as_json else lines
     typer.echo(text)
 
 

@@ -44,6 +44,8 @@ def chat(
 
 def _talk(conversation: Conversation) -> None:
     """Turn by turn in a terminal, until /exit, the end of input, or Ctrl-C where nothing is being written."""
+    from tunesmith.terminal_text import harmless
+
     with suppress(ImportError):
         import readline  # noqa: F401  (lines can then be edited, and earlier ones called back)
     typer.echo(HELP)
@@ -62,12 +64,12 @@ def _talk(conversation: Conversation) -> None:
             elif line:
                 _show(conversation, line)
         except TunesmithError as fault:
-            typer.echo(f"({fault})", err=True)
+            typer.echo(f"({harmless(str(fault))})", err=True)
 
 
 def _show(conversation: Conversation, line: str) -> None:
     """One answer as it is written. Ctrl-C cuts it short, and the conversation goes on."""
-    from tunesmith.terminal import harmless
+    from tunesmith.terminal_text import harmless
 
     forgotten = conversation.forgotten
     typer.echo(ANSWER, nl=False)

@@ -25,11 +25,15 @@ def work_folder() -> Iterator[Path]:
         try:
             yield Path(name)
         finally:
-            raw = b"".join(found.read_bytes() for found in sorted(Path(name).rglob("quarantine.jsonl")))
-            if raw:
+            kept = sorted(found for found in Path(name).rglob("quarantine.jsonl") if found.stat().st_size)
+            if kept:
+                rows = 0
                 with tempfile.NamedTemporaryFile(prefix="tunesmith-unused-", suffix=".jsonl", delete=False) as file:
-                    file.write(raw)
-                rows = len(raw.splitlines())
+                    for found in kept:
+                        with found.open("rb") as lines:
+                            for line in lines:
+                                file.write(line)
+                                rows += 1
                 sys.stderr.write(f"{rows:,} rows were not used; each stands with its reason in {file.name}\n")
 
 

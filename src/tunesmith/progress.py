@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
 
 from tunesmith.events import Begun, Evaluated, Event, Stage, Step
+from tunesmith.pulse import listening
+from tunesmith.terminal_text import plain
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -31,20 +33,26 @@ class Progress:
         self.rate = Smoothed(SMOOTHING)
         self._bar: Bar | None = None
         self._shown = 0.0
+        self._told = 0.0
+        self._doing = ""
+        self._listening = ExitStack()
 
     def __enter__(self) -> Progress:
+        self._listening.enter_context(listening(self._pulse))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._listening.close()
         self._stop()
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
         if isinstance(event, Stage):
             self._stop()
-            self._line(f"[dim]{escape(event.text)}[/]")
+            self._line(f"[dim]{plain(event.text)}[/]")
+            self._doing, self._told = event.text, time.monotonic()
         elif isinstance(event, Begun):
             self._begin(event)
         elif isinstance(event, Evaluated):
@@ -52,13 +60,21 @@ class Progress:
         else:
             self._step(event)
 
+    def _pulse(self, done: int, whole: int | None) -> None:
+        """A line now and then on work that takes long; beside a bar that moves by steps, on scoring between them."""
+        if time.monotonic() - self._told >= PLAIN_SECONDS:
+            self._told = time.monotonic()
+            of = "" if whole is None else f" of {whole:,}"
+            self._line(f"[dim]{plain(self._doing)}: {done:,}{of}[/]")
+
     def _begin(self, event: Begun) -> None:
+        self._doing = "scoring"
         for line in event.lines:
-            self._line(escape(line))
+            self._line(plain(line))
         name = event.main_score.name
         if name in event.before:
             self._line(f"[bold]untouched model[/]  {name} {event.before[name]:.3f}")
-        self._line(f"run folder  {escape(str(event.folder))}")
+        self._line(f"run folder  {plain(str(event.folder))}")
         self.steps = event.steps
         if self.console.is_terminal:
             self._bar = _bar(self.console)
@@ -68,6 +84,7 @@ class Progress:
             self._bar.start()
 
     def _step(self, event: Step) -> None:
+        self._told = time.monotonic()
         self.loss.add(event.loss)
         if event.seconds > 0:
             self.rate.add(event.examples / event.seconds)
@@ -136,7 +153,7 @@ def _evaluation(event: Evaluated) -> str:
     """The scores of the whole part; those of single classes stand in events.jsonl."""
     scores = "  ".join(f"{name} {value:.4f}" for name, value in event.scores.items() if "/" not in name)
     best = "  [green]best so far[/]" if event.best else ""
-    return f"[bold]step {event.step}[/]  validation  {escape(scores)}{best}"
+    return f"[bold]step {event.step}[/]  validation  {plain(scores)}{best}"
 
 
 def _duration(seconds: float) -> str:

@@ -9,10 +9,8 @@ import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
-from unicodedata import category
 
 from rich.console import Console
-from rich.markup import escape
 
 from tunesmith.errors import (
     DataError,
@@ -23,6 +21,7 @@ from tunesmith.errors import (
     TunesmithError,
     did_you_mean,
 )
+from tunesmith.terminal_text import harmless, plain
 
 if TYPE_CHECKING:
     from tunesmith.deploy.evaluation import Evaluation
@@ -45,10 +44,10 @@ def show_run(run: Finished) -> None:
     console = Console(highlight=False, quiet=os.environ.get("RANK", "0") != "0")  # of several processes the first
     for line in result_lines(run.scores):
         console.print(line, soft_wrap=True)
-    console.print(f"run folder  {escape(str(run.folder))}", soft_wrap=True)
+    console.print(f"run folder  {plain(str(run.folder))}", soft_wrap=True)
     page = run.folder / "report.html"
     if page.exists():
-        console.print(f"report      {escape(str(page))}", soft_wrap=True)
+        console.print(f"report      {plain(str(page))}", soft_wrap=True)
 
 
 def result_lines(scores: Mapping[str, Any]) -> list[str]:
@@ -113,17 +112,12 @@ def answer_line(answer: Mapping[str, Any]) -> str:
 
         sure_ones = [box[4] for box in answer["predicted"] if box[5] >= LEAST_SCORE]
         counts = ", ".join(f"{sure_ones.count(name)} {name}" for name in dict.fromkeys(sure_ones))
-        return f"{counts or 'nothing'}\t{answer['image']}"
+        return harmless(f"{counts or 'nothing'}\t{answer['image']}")
     given = answer["predicted"]
     names = [given] if isinstance(given, str) else list(given)
     sure = ", ".join(f"{name} {answer['probabilities'][name]:.1%}" for name in names) or "none"
     text = " | ".join(str(answer[key]) for key in ("text", "text_pair", "image") if answer.get(key) is not None)
-    return f"{sure}\t{' '.join(text.split())}"
-
-
-def harmless(words: str) -> str:
-    """What a model wrote, without characters that command a terminal; line breaks and tabs stay."""
-    return "".join(c for c in words if category(c) != "Cc" or c in "\n\t")
+    return harmless(f"{sure}\t{' '.join(text.split())}")
 
 
 def show_plugins(registry: Registry[Any], name: str | None) -> None:
@@ -133,7 +127,7 @@ def show_plugins(registry: Registry[Any], name: str | None) -> None:
     if name is None:
         width = max(map(len, names), default=0)
         for each in names:
-            console.print(f"[bold]{each:<{width}}[/]  {escape(registry.describe(each))}", soft_wrap=True)
+            console.print(f"[bold]{each:<{width}}[/]  {plain(registry.describe(each))}", soft_wrap=True)
     elif name in names:
         console.print(registry.page(name), markup=False, soft_wrap=True)
     else:
@@ -145,7 +139,7 @@ def show_fitting(found: Sequence[tuple[str, int | str]]) -> None:
     console = Console(highlight=False)
     width = max((len(name) for name, _ in found), default=0)
     for name, learned in found:
-        told = f"{learned:>14,} learned" if isinstance(learned, int) else f"{'-':>14}  {escape(learned)}"
+        told = f"{learned:>14,} learned" if isinstance(learned, int) else f"{'-':>14}  {plain(learned)}"
         console.print(f"[bold]{name:<{width}}[/]  {told}", soft_wrap=True)
 
 
@@ -155,7 +149,7 @@ def show_fault(fault: TunesmithError) -> None:
     console = Console(stderr=True, highlight=False)
     console.print(f"[bold red]{title}[/]")
     for line in str(fault).splitlines() or [type(fault).__name__]:
-        console.print(f"  {escape(line)}", soft_wrap=True)
+        console.print(f"  {plain(line)}", soft_wrap=True)
 
 
 def show_crash(crash: Exception) -> int:
@@ -165,11 +159,11 @@ def show_crash(crash: Exception) -> int:
         return 70
     console = Console(stderr=True, highlight=False)
     if isinstance(crash, OSError) and crash.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-        console.print(f"[bold red]the disk refused[/]\n  {escape(str(crash))}", soft_wrap=True)
+        console.print(f"[bold red]the disk refused[/]\n  {plain(str(crash))}", soft_wrap=True)
         return 74
     with tempfile.NamedTemporaryFile("w", prefix="tunesmith-", suffix=".txt", delete=False, encoding="utf-8") as file:
         file.write(f"{' '.join(sys.argv)}\n\n{''.join(traceback.format_exception(crash))}")
     console.print("[bold red]a fault inside tunesmith[/]")
-    console.print(f"  {escape(f'{type(crash).__name__}: {crash}'[:500])}", soft_wrap=True)
-    console.print(f"  The details are in {escape(file.name)}; please report them.", soft_wrap=True)
+    console.print(f"  {plain(f'{type(crash).__name__}: {crash}'[:500])}", soft_wrap=True)
+    console.print(f"  The details are in {plain(file.name)}; please report them.", soft_wrap=True)
     return 70

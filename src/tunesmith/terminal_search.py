@@ -7,7 +7,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
+
+from tunesmith.terminal_text import plain
 
 if TYPE_CHECKING:
     from tunesmith.run.search.files import Searched
@@ -34,12 +35,12 @@ class SearchLines:
         """Say one line."""
         passing = line.startswith("  trial ")
         if self.console.is_terminal:
-            self._status.update(escape(line.strip()) if passing else "")
+            self._status.update(plain(line.strip()) if passing else "")
         if not passing:
             minutes, seconds = divmod(int(time.monotonic() - self._began), 60)
-            self.console.print(f"[dim]{minutes:3d}:{seconds:02d}[/]  {escape(line)}", soft_wrap=True)
+            self.console.print(f"[dim]{minutes:3d}:{seconds:02d}[/]  {plain(line)}", soft_wrap=True)
 
     def show(self, found: Searched) -> None:
         """Where everything lies."""
-        self.console.print(f"best recipe {escape(str(found.folder / 'best.yaml'))}", soft_wrap=True)
-        self.console.print(f"report      {escape(str(found.folder / 'search.html'))}", soft_wrap=True)
+        self.console.print(f"best recipe {plain(str(found.folder / 'best.yaml'))}", soft_wrap=True)
+        self.console.print(f"report      {plain(str(found.folder / 'search.html'))}", soft_wrap=True)

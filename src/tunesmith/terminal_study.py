@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
@@ -16,6 +15,7 @@ from rich.table import Table
 from tunesmith.run.compare.cell import CellBegan, CellEnded, CellEvent, CellLearns, CellScored, CellsPlanned, CellWaits
 from tunesmith.run.compare.verdict_words import amount
 from tunesmith.run.report_parts import words
+from tunesmith.terminal_text import plain
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -55,28 +55,28 @@ class StudyProgress:
             return
         name = event.cell.name
         if isinstance(event, CellBegan):
-            self._line(f"{escape(name)}: {'goes on' if event.resumed else 'begins'}")
-            self._cells[name] = self.bar.add_task(escape(name), total=100, note="")
+            self._line(f"{plain(name)}: {'goes on' if event.resumed else 'begins'}")
+            self._cells[name] = self.bar.add_task(plain(name), total=100, note="")
         elif isinstance(event, CellLearns):
             self.bar.update(self._cells[name], completed=round(100 * event.share), note=f"loss {event.loss:.3f}")
             if not self.console.is_terminal and time.monotonic() - self._shown.get(name, 0.0) >= PLAIN_SECONDS:
                 self._shown[name] = time.monotonic()
-                self._line(f"{escape(name)}: {100 * event.share:.0f} %, step {event.step}, loss {event.loss:.3f}")
+                self._line(f"{plain(name)}: {100 * event.share:.0f} %, step {event.step}, loss {event.loss:.3f}")
         elif isinstance(event, CellScored):
             pass  # the run's own log has it; here the line of a cell would jump
         elif isinstance(event, CellWaits):
             self._forget(name)
-            self._line(f"{escape(name)}: waits, another process works in {escape(str(event.folder))}")
+            self._line(f"{plain(name)}: waits, another process works in {plain(str(event.folder))}")
         else:
             self._end(event)
 
     def _end(self, event: CellEnded) -> None:
         self._forget(event.cell.name)
         self.bar.advance(self._all)
-        outcome, name = event.outcome, escape(event.cell.name)
+        outcome, name = event.outcome, plain(event.cell.name)
         if outcome.state == "failed":
             first = outcome.reason.partition("\n")[0]
-            self._line(f"[red]{name}: failed ({outcome.exit_code})[/] {escape(first)}")
+            self._line(f"[red]{name}: failed ({outcome.exit_code})[/] {plain(first)}")
         elif outcome.state == "finished":
             self._line(f"{name}: {'done' if outcome.made else 'is there already'}")
 
@@ -92,18 +92,18 @@ def show_comparison(found: Comparison, console: Console | None = None) -> None:
     """The verdict, the table, the runs that failed, and where the page lies."""
     console = console or Console(highlight=False)
     for number, sentence in enumerate(found.sentences):
-        console.print(f"[bold]{escape(sentence)}[/]" if number == 0 else escape(sentence))
+        console.print(f"[bold]{plain(sentence)}[/]" if number == 0 else plain(sentence))
     scored = [row for row in found.rows if row.score is not None]
     if scored:
         console.print(comparison_table(scored))
     for row in found.rows:
         for reason in dict.fromkeys(reason for _, reason in row.failed):
             seeds = ", ".join(str(seed) for seed, why in row.failed if why == reason)
-            told = "\n        ".join(escape(reason).splitlines())
-            console.print(f"[red]failed[/]  {escape(row.name)}, seed {seeds}: {told}", soft_wrap=True)
+            told = "\n        ".join(plain(reason).splitlines())
+            console.print(f"[red]failed[/]  {plain(row.name)}, seed {seeds}: {told}", soft_wrap=True)
     for note in found.notes:
-        console.print(f"[dim]{escape(note)}[/]")
-    console.print(f"page  {escape(str(found.page))}", soft_wrap=True)
+        console.print(f"[dim]{plain(note)}[/]")
+    console.print(f"page  {plain(str(found.page))}", soft_wrap=True)
 
 
 def comparison_table(rows: list[Row]) -> Table:
@@ -123,7 +123,7 @@ def comparison_table(rows: list[Row]) -> Table:
     for title in ("learned\nvalues", "time", "peak\nmemory", "file", "seeds"):
         table.add_column(title, justify="right", no_wrap=True)
     for row in rows:
-        cells = [f"{escape(row.method)}{' *' if row.on_front else ''}", *([escape(row.retention)] if retained else [])]
+        cells = [f"{plain(row.method)}{' *' if row.on_front else ''}", *([plain(row.retention)] if retained else [])]
         table.add_row(*cells, _score(row), *(_lost(row, name) for name in olds), *_costs(row), str(len(row.runs)))
     return table
 

@@ -169,7 +169,10 @@ def test_a_run_that_does_not_speak_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_what_a_model_writes_cannot_command_the_terminal() -> None:
-    from tunesmith.terminal import answer_line, harmless
+    from tunesmith.terminal import answer_line
+    from tunesmith.terminal_text import harmless
 
     assert harmless("a\x1b[2J\x9b1mb\n\tc\u200d") == "a[2J1mb\n\tc\u200d"
     assert answer_line({"messages": [{"content": "x\x07"}], "answer": "y\x1bz\n!"}) == "yz !\tx"
+    rated = {"predicted": "a\x1b]0;b", "probabilities": {"a\x1b]0;b": 0.5}, "text": "c\x1b[2J"}
+    assert answer_line(rated) == "a]0;b 50.0%\tc[2J"

@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import load_file
 from tests.run.worker import events, finish, recipe, start, state, write_reviews
 
-from tunesmith.errors import DataError, NotFiniteError, RecipeError, RunError
+from tunesmith.errors import DataError, InterruptedRun, NotFiniteError, RecipeError, RunError
 from tunesmith.events import Begun, Evaluated, Event, Step
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run import fit as spine
@@ -100,6 +100,22 @@ def test_a_signal_saves_and_leaves_with_75_and_the_run_goes_on_exactly(
     process.join(60)
     assert process.exitcode == 75
     assert finish(settings(), tmp_path / "stopped") == 0
+    assert events(tmp_path / "stopped") == events(tmp_path / "whole")
+    assert state(tmp_path / "stopped") == state(tmp_path / "whole")
+
+
+def test_a_stop_that_is_asked_for_before_an_evaluation_does_not_wait_for_it(settings: Settings, tmp_path: Path) -> None:
+    train = {"steps": 6, "evaluate_every": 3, "checkpoint_every": 100}
+    spine.fit(Recipe.make(settings(train=train)), tmp_path / "whole")
+
+    def ask(event: Event) -> None:
+        if isinstance(event, Step) and event.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(InterruptedRun):
+        spine.fit(Recipe.make(settings(train=train)), tmp_path / "stopped", ask)
+    assert [e["event"] for e in events(tmp_path / "stopped")] == ["step"] * 3
+    spine.resume(tmp_path / "stopped")
     assert events(tmp_path / "stopped") == events(tmp_path / "whole")
     assert state(tmp_path / "stopped") == state(tmp_path / "whole")
 

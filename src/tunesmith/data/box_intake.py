@@ -24,6 +24,7 @@ from tunesmith.data.images import Pictures
 from tunesmith.data.quarantine import QUARANTINE, SHOWN, Count, Quarantine
 from tunesmith.data.store import FACTS, Kept, Writer
 from tunesmith.errors import DataError
+from tunesmith.pulse import pulse
 
 ROWS = "rows.arrow"
 INPUTS = ("image", "boxes")
@@ -68,7 +69,8 @@ class BoxIntake:
         self.counts.append(count)
         self.boxes.append(boxes)
         start = self._rows
-        for one in table.pictures:
+        for number, one in enumerate(table.pictures):
+            pulse(number)
             count.read += 1
             boxes.read += len(one.boxes)
             reason = self._use(one, table.file, boxes)

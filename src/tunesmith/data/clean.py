@@ -24,6 +24,7 @@ from tunesmith.data.readers.base import Row, Table
 from tunesmith.data.store import Writer
 from tunesmith.data.texts import Texts
 from tunesmith.errors import DataError
+from tunesmith.pulse import pulse
 
 if TYPE_CHECKING:
     from tunesmith.data.images import Pictures
@@ -56,7 +57,8 @@ class Intake:
         self.counts.append(count)
         start = len(self._label)
         columns = tuple(chosen.inputs[role] for role in self.inputs if role in chosen.inputs)
-        for row in table.rows:
+        for number, row in enumerate(table.rows):
+            pulse(number)
             count.read += 1
             if row.values is None:
                 reason = row.reason

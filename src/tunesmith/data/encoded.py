@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,12 @@ import numpy as np
 import pyarrow as pa
 
 from tunesmith.errors import DiskError
+from tunesmith.pulse import pulse
 from tunesmith.types import Example, Examples
 
-ROWS = 1024  # examples encoded together: enough for a fast tokenizer, little to hold
+Encode = Callable[[Sequence[Example]], Sequence[Mapping[str, Sequence[int]]]]
+ROWS = 1024  # examples in a batch of the file
+LETTERS = 4_000_000  # encoded together: enough for a fast tokenizer, little to hold
 
 
 class EncodedExamples:
@@ -38,17 +41,31 @@ class EncodedExamples:
         return found
 
 
-def encode_to_disk(
-    examples: Examples, encode: Callable[[Sequence[Example]], Sequence[Mapping[str, Sequence[int]]]], path: Path
-) -> EncodedExamples:
+def lots(examples: Iterable[Example], most: int = ROWS) -> Iterator[list[Example]]:
+    """The examples in lists of at most `most`, and of some `LETTERS` letters; windows of one text share it."""
+    found: list[Example] = []
+    letters, before = 0, ""
+    for example in examples:
+        found.append(example)
+        own = max((str(value) for value in example.inputs.values()), key=len, default="")
+        letters, before = letters + (0 if own is before else len(own)), own
+        if len(found) == most or letters > LETTERS:
+            yield found
+            found, letters = [], 0
+    if found:
+        yield found
+
+
+def encode_to_disk(examples: Examples, encode: Encode, path: Path) -> EncodedExamples:
     """Encode every example in order into an Arrow file at `path` and open it. DiskError when it cannot be written."""
     writer: Any = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with pa.OSFile(str(path), "wb") as file:
             for start in range(0, len(examples), ROWS):
-                rows = [examples[i] for i in range(start, min(start + ROWS, len(examples)))]
-                encoded = encode(rows)
+                pulse(start, len(examples))
+                rows = (examples[i] for i in range(start, min(start + ROWS, len(examples))))
+                encoded = [each for some in lots(rows) for each in encode(some)]
                 keys = list(encoded[0])
                 arrays = [pa.array([e[k] for e in encoded], type=pa.list_(pa.int32())) for k in keys]
                 batch = pa.record_batch(arrays, names=keys)

@@ -27,12 +27,16 @@ class SiftedExamples:
     def __init__(self, whole: Any, taken: Sequence[tuple[int, int, int]]) -> None:
         self.whole = whole
         self.rows, self.windows, self.counts = np.array(taken, dtype=np.int64).reshape(-1, 3).T
+        self._last: tuple[int, Example] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: int) -> Example:
-        example: Example = self.whole[int(self.rows[index])]
+        row = int(self.rows[index])
+        if self._last is None or self._last[0] != row:  # windows of one text, asked for in a row, share it
+            self._last = row, self.whole[row]
+        example = self._last[1]
         count = int(self.counts[index])
         if count == 1:
             return example

@@ -17,6 +17,7 @@ import numpy as np
 
 from tunesmith.errors import DiskError
 from tunesmith.pictures.form import patches
+from tunesmith.pulse import pulse
 from tunesmith.types import Example, Examples
 
 Encode = Callable[[Sequence[Example]], Sequence[Mapping[str, Any]]]
@@ -41,6 +42,12 @@ class StoredPictures:
     def __len__(self) -> int:
         return len(self._shapes)
 
+    @property
+    def highest_and_widest(self) -> tuple[int, int]:
+        """The largest height and the largest width, in pixels, perhaps of two pictures."""
+        height, width = self._shapes.max(axis=0).tolist()
+        return height, width
+
     def __getitem__(self, index: int) -> Mapping[str, Any]:
         if index >= self._kept:
             found: Mapping[str, Any] = self._live(index)
@@ -62,6 +69,7 @@ def keep_pictures(examples: Examples, encode: Encode, path: Path, *, limit: int 
         with path.open("wb") as file:
             for encoded in _encoded(examples, encode):
                 picture: np.ndarray = encoded["picture"]
+                pulse(len(shapes), len(examples))
                 shapes.append((picture.shape[0], picture.shape[1]))
                 more.append({key: value for key, value in encoded.items() if key != "picture"})
                 full = full or picture.nbytes > room

@@ -10,6 +10,7 @@ import numpy as np
 from torch import nn
 
 from tunesmith.data.batches import evaluation_order
+from tunesmith.pulse import pulse
 from tunesmith.tasks.base import Task
 from tunesmith.train.device import Device
 
@@ -41,6 +42,7 @@ def logits_of(model: nn.Module, encoded: Encodings, *, task: Task, processor: An
     found: list[tuple[int, np.ndarray]] = []
     batches = evaluation_order(encoded.lengths, TOKENS)
     for indices in batches[device.rank :: device.processes]:
+        pulse(len(found) * device.processes, len(encoded))
         batch = task.collate([encoded[int(i)] for i in indices], None, processor)
         with device.arithmetic():
             scores = task.predict(model, device.move(batch))

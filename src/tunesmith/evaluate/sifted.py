@@ -7,15 +7,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from tunesmith.data.encoded import lots
 from tunesmith.data.parts import PARTS
 from tunesmith.data.quarantine import add_to_quarantine
 from tunesmith.data.sifted import SiftedExamples, windows
 from tunesmith.errors import DataError
+from tunesmith.pulse import pulse
 from tunesmith.tasks.base import Task
 from tunesmith.types import Dataset, DataSummary, Example, Examples
-
-AT_ONCE, LETTERS = 1024, 4_000_000
-"""Examples, and letters, that are looked at together."""
 
 
 def sifted(task: Task, dataset: Dataset, processor: Any) -> Dataset:
@@ -49,16 +48,11 @@ def sifted(task: Task, dataset: Dataset, processor: Any) -> Dataset:
 
 
 def _decided(task: Task, whole: Examples, processor: Any) -> Iterator[tuple[Example, tuple[int, ...] | str]]:
-    chunk: list[Example] = []
-    letters = 0
-    for example in whole:
-        chunk.append(example)
-        letters += sum(len(str(value)) for value in example.inputs.values())
-        if len(chunk) == AT_ONCE or letters > LETTERS:
-            yield from zip(chunk, task.sift(chunk, processor), strict=True)
-            chunk, letters = [], 0
-    if chunk:
-        yield from zip(chunk, task.sift(chunk, processor), strict=True)
+    done = 0
+    for some in lots(whole):
+        pulse(done, len(whole))
+        yield from zip(some, task.sift(some, processor), strict=True)
+        done += len(some)
 
 
 def _in_step(

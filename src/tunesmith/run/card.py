@@ -17,6 +17,7 @@ from tunesmith.errors import DiskError, RunError
 from tunesmith.run import card_code, card_language
 from tunesmith.run.report_parts import words
 from tunesmith.run.report_parts.facts import Facts, read_facts
+from tunesmith.written import write_whole
 
 LICENCES = (
     *("apache-2.0", "mit", "bsd", "bsd-2-clause", "bsd-3-clause", "unlicense", "mpl-2.0", "cc0-1.0", "cc-by-4.0"),
@@ -54,10 +55,9 @@ def write_card(folder: Path) -> Path:
     if not best.is_dir():
         raise RunError(f"{best} is not there: the run has delivered no model yet. Finish it with `tunesmith resume`.")
     facts = read_facts(folder)
-    target, new = best / "README.md", best / ".README.md.new"
+    target = best / "README.md"
     try:
-        new.write_text(f"---\n{front_matter(facts)}---\n\n{page(facts)}", encoding="utf-8", errors="backslashreplace")
-        os.replace(new, target)
+        write_whole(target, f"---\n{front_matter(facts)}---\n\n{page(facts)}", errors="backslashreplace")
     except OSError as error:
         raise DiskError(
             f"cannot write {target}: {error.strerror or error}. Free some space or check its rights."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -216,9 +216,10 @@ def _write_predictions(
     task, labels, examples = ready.recipe.task, ready.dataset.labels, getattr(ready.dataset, name)
     multi = ready.dataset.multi_label
     rated = task.rated(logits, ready.parts[name].targets)
-    records = [known | more for known, more in zip(
-        task.records(examples, logits, labels, thresholds, multi_label=multi), rated, strict=True)]  # fmt: skip
+    known = task.records(examples, logits, labels, thresholds, multi_label=multi)
+    records: Iterable[dict[str, Any]] = (each | more for each, more in zip(known, rated, strict=True))
     if not task.in_tokens and when == "after":
+        records = list(records)
         keep_thumbnails(records, folder / "predictions", labels)
-    text = "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in records)
-    write_atomically(folder / "predictions" / f"test_{when}.jsonl", text)
+    lines = (json.dumps(each, ensure_ascii=False) + "\n" for each in records)
+    write_atomically(folder / "predictions" / f"test_{when}.jsonl", lines)

@@ -223,14 +223,13 @@ def _train(
                 spent.add("evaluations", event.seconds)
             log.add(event)
             board.add(event)
-            evaluation_follows = isinstance(event, Step) and len(validation.encoded) and plan.evaluates_at(event.step)
             asked = device.any_process(stop.asked)
-            due = asked or isinstance(event, Evaluated) or event.step % int(options.checkpoint_every) == 0
-            if not evaluation_follows and (due or event.step == plan.steps):
+            due = isinstance(event, Evaluated) or event.step % int(options.checkpoint_every) == 0
+            if asked or (not progress.owed and (due or event.step == plan.steps)):
                 with spent.on("checkpoints"):
                     _save(ready, learning, progress, average, log, folder)
             yield event
-            if not evaluation_follows and asked:
+            if asked:
                 raise InterruptedRun(f"stopped at step {progress.step}; go on with: tunesmith resume {folder}")
             if isinstance(event, Evaluated) and patience is not None and progress.evaluations_since_best >= patience:
                 return

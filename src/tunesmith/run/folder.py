@@ -164,6 +164,8 @@ class EventLog:
         self.path = path
         self.writes = writes
         if writes:
+            if path.is_symlink():
+                raise RunError(f"{path} is a link; a run writes its events into a file of its own. Put the file there.")
             with disk_faults(path):
                 path.touch()
                 os.truncate(path, length)

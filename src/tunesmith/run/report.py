@@ -7,7 +7,6 @@ gives the same bytes. A run that is still going gives a page of what is there.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from tunesmith.run.report_parts import (
     words,
 )
 from tunesmith.run.report_parts.facts import Facts, name_of, read_facts
+from tunesmith.written import write_whole
 
 BARS = ("accuracy", "micro_f1", "macro_f1", "subset_accuracy", "mcc", "auroc", "ap", "ap50", "ap75", "token_accuracy",
         "rouge_l", "normalised_match", "exact_match", "pattern_match", "number_match",
@@ -38,10 +38,9 @@ def write_report(folder: Path) -> Path:
     """Write `folder/report.html` and return its path. RunError if it is no run folder, DiskError if it can't write."""
     folder = Path(folder)
     page = render(read_facts(folder))
-    target, new = folder / "report.html", folder / ".report.html.new"
+    target = folder / "report.html"
     try:
-        new.write_text(page, encoding="utf-8")
-        os.replace(new, target)
+        write_whole(target, page)
     except OSError as error:
         raise DiskError(
             f"cannot write {target}: {error.strerror or error}. Free some space or check its rights."

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from tunesmith.cores import cores
 from tunesmith.data.batches import TrainBatches
+from tunesmith.data.encoded import lots
 from tunesmith.data.load_for import load_for
 from tunesmith.data.prefetch import Prefetched
 from tunesmith.errors import DataError, Fault, RecipeError
@@ -199,8 +200,10 @@ class _Collate:
 
 
 def _facts(task: Task, pretrained: Pretrained, dataset: Dataset, device: Device) -> tuple[defaults.Facts, np.ndarray]:
-    rows = [dataset.train[i] for i in range(0, len(dataset.train), 1 + len(dataset.train) // LOOKED_AT)]
-    lengths = task.lengths(rows, pretrained)
+    numbers = range(0, len(dataset.train), 1 + len(dataset.train) // LOOKED_AT)
+    lengths = np.concatenate(
+        [task.lengths(some, pretrained) for some in lots((dataset.train[i] for i in numbers), 2048)]
+    )
     middle, long, longest = (int(np.percentile(lengths, q)) for q in (50, 90, 99))
     cut = getattr(task, "max_length", "auto")
     most = cut if isinstance(cut, int) else int(lengths.max()) + 64  # `auto` may round up

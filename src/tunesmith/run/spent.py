@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tunesmith.written import write_whole
+
 STAGES = ("before", "training", "evaluations", "checkpoints", "ending")
 """Of `Forecast.seconds_of`, in their order. Beside them stand `old_tasks` and `answers`, which count to `before`."""
 
@@ -42,9 +44,7 @@ class Spent:
         self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
         if self.writes:
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            new = self.file.with_suffix(".new")
-            new.write_text(json.dumps(self.seconds), encoding="utf-8")
-            new.replace(self.file)
+            write_whole(self.file, json.dumps(self.seconds))
 
 
 def against(forecast: Mapping[str, Any] | None, spent: Mapping[str, float], *, training: float) -> dict[str, Any]:

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.types import Examples, Interval
 
+SHOWN = 20_000
+"""Letters of a text that stand in predictions."""
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -44,4 +47,12 @@ def records(examples: Examples, answers: np.ndarray) -> Iterator[dict[str, Any]]
     for example, (total, tokens, right) in zip(examples, answers, strict=True):
         loss = round(float(total) / max(float(tokens), 1.0), 9)
         scored = {"loss": loss, "tokens": int(tokens), "right": int(right)}
-        yield {**example.inputs, **scored, "file": example.file, "line": example.line}
+        shown = {name: _shortened(value) for name, value in example.inputs.items()}
+        yield {**shown, **scored, "file": example.file, "line": example.line}
+
+
+def _shortened(value: Any) -> Any:
+    """What stands in predictions: of a book that was split, each window would else hold the whole."""
+    if not isinstance(value, str) or len(value) <= SHOWN:
+        return value
+    return f"{value[:SHOWN]} ... ({len(value):,} characters)"

@@ -112,8 +112,7 @@ class ObjectDetection(Task):
             return {}
         if form.squash:
             return {"canvas": ((form.height, form.width), "the one size that this detector takes")}
-        shapes = [part.encoded[i]["picture"].shape[:2] for i in range(len(part.encoded))]
-        high, wide = (-(-max(shape[axis] for shape in shapes) // 32) * 32 for axis in (0, 1))
+        high, wide = (-(-side // 32) * 32 for side in part.encoded.highest_and_widest)
         return {"canvas": ((high, wide), "the largest height and width of the training pictures, in steps of 32")}
 
     def lengths(self, examples: Sequence[Example], pretrained: Pretrained) -> np.ndarray:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tunesmith.errors import DiskError, RunError
+from tunesmith.written import write_whole
 
 _PREFIX = "step-"
 
@@ -126,13 +127,10 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_atomically(path: Path, content: str) -> None:
-    """Replace a text file in one rename, so that a reader sees the old one or the new one. DiskError if refused."""
-    temporary = path.with_name(f".{path.name}.writing")
+def write_atomically(path: Path, content: str | Iterable[str]) -> None:
+    """`write_whole`, on the disk when this returns. DiskError if refused."""
     with disk_faults(path):
-        temporary.write_text(content, encoding="utf-8")
-        _sync(temporary)
-        os.replace(temporary, path)
+        write_whole(path, content, synced=True)
 
 
 @contextmanager

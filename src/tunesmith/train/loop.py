@@ -77,6 +77,8 @@ class Progress:
     best_score: float | None = None
     evaluations_since_best: int = 0
     seconds: float = 0.0
+    owed: bool = False
+    """Whether the evaluation that follows `step` is still to be made."""
 
 
 def train(
@@ -105,6 +107,8 @@ def train(
     Raises NotFiniteError before an update whose loss or gradient is NaN or infinite: the weights are not touched.
     """
     learned = [p for group in optimizer.param_groups for p in group["params"]]
+    if evaluate is not None and progress.owed:
+        yield _evaluated(evaluate, plan.main_score, progress, admits)
     while progress.step < plan.steps:
         started = time.perf_counter()
         step = progress.step + 1
@@ -149,7 +153,7 @@ def train(
         learner.after_step(model, step, plan.steps)
         device.average_over_processes(statistics, examples)
 
-        progress.step = step
+        progress.step, progress.owed = step, evaluate is not None and plan.evaluates_at(step)
         seconds = time.perf_counter() - started
         progress.seconds += seconds
         yield Step(
@@ -163,7 +167,7 @@ def train(
             seconds=seconds,
         )
 
-        if evaluate is not None and plan.evaluates_at(step):
+        if evaluate is not None and progress.owed:
             yield _evaluated(evaluate, plan.main_score, progress, admits)
 
 
@@ -189,6 +193,7 @@ def _evaluated(
 ) -> Evaluated:
     started = time.perf_counter()
     scores = evaluate()
+    progress.owed = False
     best = main.beats(scores[main.name], progress.best_score) and (admits is None or admits(scores))
     if best:
         progress.best_step, progress.best_score, progress.evaluations_since_best = progress.step, scores[main.name], 0

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from pathlib import Path
 from typing import Final
+
+from tunesmith.written import write_whole
 
 WRITE_EVERY: Final = 2.0
 """Seconds between two writes; `kill -9` loses no more than this."""
@@ -35,6 +36,4 @@ class Clock:
         """Write it down, once in a while."""
         if now or time.monotonic() - self._written >= WRITE_EVERY:
             self._written = time.monotonic()
-            new = self.file.with_name(f".{self.file.name}.new")
-            new.write_text(json.dumps({"seconds": round(self.seconds(), 1)}), encoding="utf-8")
-            os.replace(new, self.file)
+            write_whole(self.file, json.dumps({"seconds": round(self.seconds(), 1)}))

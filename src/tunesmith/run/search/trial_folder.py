@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from typing import Any, Final
 from tunesmith.errors import DiskError, FolderInUseError
 from tunesmith.run.folder import locked, read_recipe
 from tunesmith.types import MainScore
+from tunesmith.written import write_whole
 
 GATE: Final = ".gate.json"
 FORGOTTEN: Final = "forgotten/"
@@ -149,9 +149,7 @@ def set_gate(folder: Path, step: int, *, go_on: bool) -> None:
     """Let a run go on after the evaluation of `step`, where it waits, or tell it to stop there. Step 0, before it is
     started: make it wait at every evaluation."""
     folder.mkdir(parents=True, exist_ok=True)
-    new = folder / f"{GATE}.new"
-    new.write_text(json.dumps({"step": step, "go_on": go_on}), encoding="utf-8")
-    os.replace(new, folder / GATE)
+    write_whole(folder / GATE, json.dumps({"step": step, "go_on": go_on}))
 
 
 def has_gate(folder: Path) -> bool:
