@@ -1,11 +1,12 @@
 """A ResNet-18 that learned five Fashion-MNIST classes, fine-tuned on the other five at 100 pictures a class.
 
-    python benchmarks/transfer_resnet.py --data FOLDER [--methods full head lora norm_tuning full_alike] [--seeds 0 1 2]
+    python benchmarks/transfer_resnet.py --data FOLDER [--methods full head ... scratch] [--seeds 0 1 2]
         [--pretrain-each 6000] [--pretrain-epochs 4] [--work FOLDER] [--out FILE]
 
 FOLDER holds the four IDX files (Debian: package dataset-fashion-mnist). The network is drawn and trained on classes 0
 to 4 by tunesmith itself (`model.pretrained: false`), then fine-tuned from that run's best/ on classes 5 to 9; `scratch`
-is the same network, drawn anew, with full tuning on the same pictures, steps and rate of a new network. `full_alike`
+is the same network, drawn anew, with full tuning on the same pictures, steps and rate of a new network, and
+`scratch_default` the same with the defaults (`--method full model.pretrained=false` and nothing else). `full_alike`
 tunes the pretrained one with exactly the settings of `scratch` (rate 1e-3, moving statistics), so that the start alone
 differs. The score is accuracy on the test pictures of classes 5 to 9. Pictures are brought to 32 pixels and not
 mirrored. With --work the pretrained network is kept and used again.
@@ -27,6 +28,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+METHODS = ["full", "head", "lora", "norm_tuning", "full_alike", "scratch", "scratch_default"]
+NEW = ["--model", "timm/resnet18", "model.pretrained=false"]
 SETTINGS = ["--task", "image_classification", "task.size=32", "task.augment.preset=light", "task.augment.flip=0"]
 
 
@@ -56,7 +59,7 @@ def fit(place: Path, data: Path, settings: list[str]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--methods", nargs="+", default=["full", "head", "lora", "norm_tuning", "full_alike"])
+    parser.add_argument("--methods", nargs="+", default=METHODS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--pretrain-each", type=int, default=6000)
     parser.add_argument("--pretrain-epochs", type=int, default=4)
@@ -65,23 +68,24 @@ def main() -> None:
     given = parser.parse_args()
     anew = ["--method", "{name: full, statistics: moving}", "train.learning_rate=0.001",
             "train.head_learning_rate=0.001"]  # fmt: skip
-    drawn = ["--model", "timm/resnet18", "model.pretrained=false", *anew]
     with contextlib.ExitStack() as stack:
         place = given.work or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tunesmith-bench-")))
         if not (place / "pretrained" / "scores.json").is_file():
             write_part(given.data, place / "first", "train", range(5), given.pretrain_each)
             for which, each in (("train", 100), ("test", 1000)):
                 write_part(given.data, place / "second", which, range(5, 10), each)
-            first = fit(place / "pretrained", place / "first", [*drawn, f"train.epochs={given.pretrain_epochs}"])
+            first = fit(place / "pretrained", place / "first", [*NEW, *anew, f"train.epochs={given.pretrain_epochs}"])
             print(f"pretrained on classes 0 to 4: accuracy {first['after']['accuracy']:.4f}", flush=True)
         found: dict[str, list[float]] = {}
-        for method in [*given.methods, "scratch"]:
-            how = anew if method == "full_alike" else ["--method", method]
-            start = drawn if method == "scratch" else ["--model", str(place / "pretrained/best"), *how]
+        for method in given.methods:
+            how = (
+                anew if method in ("full_alike", "scratch") else ["--method", method.replace("scratch_default", "full")]
+            )
+            start = NEW if method.startswith("scratch") else ["--model", str(place / "pretrained/best")]
             for seed in given.seeds:
                 more = [f"train.seed={seed}", "data.split.validation=0", "train.epochs=7"]
                 run = stack.enter_context(tempfile.TemporaryDirectory(prefix="tunesmith-bench-"))
-                scores = fit(Path(run) / "run", place / "second", [*start, *more])
+                scores = fit(Path(run) / "run", place / "second", [*start, *how, *more])
                 found.setdefault(method, []).append(scores["after"]["accuracy"])
                 with given.out.open("a", encoding="utf-8") as file:
                     record = {"method": method, "seed": seed, **scores["after"], **scores["cost"]}

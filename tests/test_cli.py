@@ -200,6 +200,7 @@ def test_every_broken_recipe_ends_with_exit_code_2_and_leaves_nothing(run: Termi
         (OSError(28, "No space left on device"), 74),
         (RuntimeError("odd"), 70),
         (AssertionError(), 70),
+        (type("PanicException", (BaseException,), {})("index out of range"), 70),  # as libraries in Rust have it
     ],
 )
 def test_each_kind_of_fault_has_its_exit_code_and_no_traceback(

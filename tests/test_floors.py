@@ -188,6 +188,10 @@ def test_nothing_reads_pickles_or_runs_a_models_own_code() -> None:
             if isinstance(node, ast.keyword) and node.arg == "trust_remote_code":
                 assert isinstance(node.value, ast.Constant), name
                 assert node.value.value is False, name
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".from_pretrained"):
+                owner = ast.unparse(node.func).partition(".")[0]
+                told = {keyword.arg for keyword in node.keywords}
+                assert owner == "PeftModel" or "trust_remote_code" in told, f"{name}:{node.lineno}"
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
                 given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
                 assert given.get("weights_only") == "True", name

@@ -191,5 +191,7 @@ def main() -> None:
         sys.exit(fault.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
-    except Exception as crash:
+    except SystemExit:
+        raise
+    except BaseException as crash:  # a library in Rust panics with what is no Exception
         sys.exit(show_crash(crash))

@@ -152,7 +152,7 @@ def show_fault(fault: TunesmithError) -> None:
         console.print(f"  {plain(line)}", soft_wrap=True)
 
 
-def show_crash(crash: Exception) -> int:
+def show_crash(crash: BaseException) -> int:
     """A fault that is not the person's: what happened in one line, the traceback in a file. Returns the exit code."""
     if os.environ.get("TUNESMITH_DEBUG") == "1":
         traceback.print_exception(crash)

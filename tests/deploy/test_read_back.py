@@ -12,7 +12,7 @@ from tests.run.worker import recipe, write_reviews
 
 from tunesmith.deploy.evaluation import evaluate_run
 from tunesmith.deploy.predictor import Predictor
-from tunesmith.errors import DataError
+from tunesmith.errors import DataError, ModelError, RunError
 from tunesmith.metrics.classification import softmax
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run.fit import fit
@@ -49,3 +49,28 @@ def test_a_run_on_pairs_is_asked_pairs(tiny_folders: Callable[[str], Path], tmp_
     (tmp_path / "single.csv").write_text("text,label\na good film,y\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"single.csv:2: one text"):
         evaluate_run(run.folder, str(tmp_path / "single.csv"), tmp_path / "work")
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_run_whose_files_are_broken_is_a_fault_in_words(
+    method: str, tiny_folders: Callable[[str], Path], tmp_path: Path
+) -> None:
+    settings = recipe(tiny_folders("bert"), write_reviews(tmp_path / "reviews.csv"), method=method, train={"steps": 2})
+    best = fit(Recipe.make(settings), tmp_path / "run").folder / "best"
+    predictor = Predictor(best.parent)
+    assert predictor.predict_texts(["a good film"])
+    weights = "adapter_model.safetensors" if method == "lora" else "model.safetensors"
+    for name in ("tunesmith.json", "config.json", "tokenizer.json", weights):
+        whole = (best / name).read_bytes()
+        for content in (None, b"", b"{", b"[]", b"{}", whole[: len(whole) // 2]):
+            (best / name).unlink()
+            if content is not None:
+                (best / name).write_bytes(content)
+            with pytest.raises((RunError, ModelError)):
+                Predictor(best.parent)
+            (best / name).write_bytes(whole)
+    facts = json.loads((best / "tunesmith.json").read_text())
+    for told in ({"labels": 3}, {"thresholds": ["high"]}, {"temperature": "warm"}, {"multi_label": None}):
+        (best / "tunesmith.json").write_text(json.dumps(facts | told))
+        with pytest.raises(RunError, match=r"tunesmith\.json"):
+            Predictor(best.parent)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import struct
 import tarfile
+import tempfile
 import time
 from pathlib import Path
 
@@ -10,11 +11,15 @@ import numpy as np
 import peft  # noqa: F401  its import takes seconds: here, and not inside the first test that needs it
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.numpy import save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tunesmith.errors import ModelError
 from tunesmith.models import vet
+from tunesmith.models.weights_file import read_header
 
 CHECKPOINTS = Path(__file__).parents[2] / "../shared/data/broken/checkpoints"
 needs_checkpoints = pytest.mark.skipif(
@@ -111,7 +116,7 @@ def test_a_header_whose_length_looks_like_another_format_is_read(length: int, tm
     header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).ljust(length).encode()
     file = tmp_path / "model.safetensors"
     file.write_bytes(struct.pack("<Q", length) + header + b"\0\0\0\0")
-    assert vet.read_header(file)["w"].shape == (1,)
+    assert read_header(file)["w"].shape == (1,)
 
 
 def test_a_model_with_its_own_code_is_refused(tmp_path: Path):
@@ -244,3 +249,59 @@ def test_a_failed_load_tells_what_to_do(tmp_path: Path):
     assert "pip install" in str(vet.explain_load_failure(failure, write(tmp_path / "m")))
     failure = ValueError("please pass `trust_remote_code=True`")
     assert "does not run" in str(vet.explain_load_failure(failure, tmp_path / "m"))
+
+
+HEADERS: dict[str, object] = {
+    "a hundred thousand dimensions": {"w": {"dtype": "F32", "shape": [7] * 300_000, "data_offsets": [0, 8]}},
+    "an offset beyond all numbers": '{"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 1e400]}}',
+    "an offset that is no whole number": {"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8.0]}},
+    "tensors that overlap": {name: {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]} for name in "ab"},
+    "a gap before a tensor": {"w": {"dtype": "F32", "shape": [1], "data_offsets": [4, 8]}},
+    "a type that there is not": {"w": {"dtype": "F33", "shape": [2], "data_offsets": [0, 8]}},
+    "a dimension beyond all files": {"w": {"dtype": "F32", "shape": [0, 2**70], "data_offsets": [0, 0]}},
+    "notes that are no text": {
+        "w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]},
+        "__metadata__": {"format": 1},
+    },
+    "notes that are no object": {"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}, "__metadata__": [1]},
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_a_header_that_lies_is_a_short_fault_at_once(name: str, tmp_path: Path):
+    told = HEADERS[name]
+    header = (told if isinstance(told, str) else json.dumps(told)).encode()
+    content = struct.pack("<Q", len(header)) + header + bytes(8)
+    start = time.perf_counter()
+    text = message(write(tmp_path / "m", model__safetensors=content))
+    assert time.perf_counter() - start < 2
+    assert len(text) < 600
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["a", "b", "__metadata__"]),
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "dtype": st.sampled_from(["F32", "U8", "F4", "F33"]) | st.integers(0, 9),
+                "shape": st.lists(st.integers(-1, 4) | st.booleans() | st.just(2**64), max_size=3)
+                | st.text(max_size=2),
+                "data_offsets": st.lists(st.integers(-1, 16) | st.floats(0, 9), min_size=1, max_size=3),
+            },
+        ),
+        max_size=3,
+    ),
+    st.integers(0, 16),
+)
+def test_what_is_read_of_a_header_the_safetensors_library_reads_too(header: dict[str, object], size: int):
+    raw = json.dumps(header).encode()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "model.safetensors")
+        file.write_bytes(struct.pack("<Q", len(raw)) + raw + bytes(size))
+        try:
+            ours = set(read_header(file))
+        except ModelError:
+            return
+        with safe_open(file, "np") as opened:
+            assert set(opened.keys()) == ours

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tunesmith.errors import ModelError
 from tunesmith.models.vision import load_image_classifier
 from tunesmith.models.vision_described import description
-from tunesmith.models.vision_files import BASE, read_image_classifier, write_companions, write_model
+from tunesmith.models.vision_files import BASE, read_base, read_image_classifier, write_companions, write_model
 from tunesmith.models.vision_source import locate_vision
 from tunesmith.types import Pretrained
 
@@ -138,3 +138,67 @@ def test_an_adapter_on_drawn_weights_that_come_out_otherwise_is_refused(tmp_path
 def test_a_network_loaded_by_other_means_has_no_labels_to_write() -> None:
     with pytest.raises(ModelError, match="labels are unknown"):
         description(nn.Linear(2, 2))
+
+
+TORCHVISION = {"library": "torchvision", "architecture": "resnet18", "num_classes": 2, "form": {}}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"architecture": "fasterrcnn_resnet50_fpn"},
+        {"architecture": "deeplabv3_resnet50"},
+        {"arguments": {"pretrained": True}},
+        {"arguments": {"weights": "DEFAULT"}},
+        {"arguments": {"weights_backbone": "DEFAULT"}},
+        {"arguments": {"width_per_group": "wide"}},
+        {"arguments": [1]},
+        {"num_classes": "many"},
+        {"num_classes": 10**15},
+    ],
+    ids=str,
+)
+def test_a_delivered_folder_never_makes_torchvision_fetch(
+    told: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[object] = []
+    monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *given, **_: fetched.append(given))
+    (tmp_path / "config.json").write_text(json.dumps(TORCHVISION | told))
+    with pytest.raises(ModelError):
+        read_image_classifier(tmp_path)
+    assert not fetched
+
+
+@pytest.mark.parametrize("told", [{"architecture": "hf-hub:somebody/net"}, {"architecture": 7}, {"architecture": ""}])
+def test_a_delivered_folder_never_makes_timm_ask_the_hub(told: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(told))
+    with pytest.raises(ModelError, match="timm has no model"):
+        read_image_classifier(tmp_path)
+
+
+def test_an_adapters_base_never_makes_timm_ask_the_hub(tmp_path: Path) -> None:
+    source = {"name": "x", "path": "timm/x", "library": "timm", "architecture": "hf-hub:somebody/net"}
+    told = {"source": source, "labels": ["a", "b"], "multi_label": False, "seed": 0}
+    (tmp_path / BASE).write_text(json.dumps(told))
+    with pytest.raises(ModelError, match="timm has no model"):
+        read_base(tmp_path)
+
+
+def test_an_adapter_without_safetensors_is_refused_before_its_pickle_is_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"peft_type": "LORA"}')
+    (tmp_path / "adapter_model.bin").write_bytes(b"pickle")
+    (tmp_path / BASE).write_text("{}")
+    for read in (read_base, read_image_classifier):
+        with pytest.raises(ModelError, match="never opened"):
+            read(tmp_path)
+
+
+@pytest.mark.parametrize("kind", TINY_VISION)
+@pytest.mark.parametrize("broken", ["config.json", "model.safetensors"])
+def test_a_delivered_folder_that_is_broken_is_a_fault_in_words(kind: str, broken: str, tmp_path: Path) -> None:
+    tiny_vision_source(kind, tmp_path / "base")
+    pretrained = load_image_classifier(locate_vision(str(tmp_path / "base")), LABELS, multi_label=False, seed=0)
+    write_model(pretrained.model, tmp_path / "out", pretrained)
+    (tmp_path / "out" / broken).unlink()
+    with pytest.raises(ModelError):
+        read_image_classifier(tmp_path / "out")

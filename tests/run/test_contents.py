@@ -9,7 +9,7 @@ import pytest
 
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run.absolute import absolute
-from tunesmith.run.contents import _named_in, contents, old_contents
+from tunesmith.run.contents import _of_pictures, contents, old_contents
 
 
 def hashes(settings: dict[str, Any]) -> dict[str, str]:
@@ -43,7 +43,7 @@ def test_a_label_behind_a_data_yaml_counts_and_what_lies_beside_does_not(boxes: 
 @pytest.mark.parametrize("train", ["/", ".", "../", "/etc", "../elsewhere"])
 def test_nothing_outside_a_data_set_is_read(boxes: Path, train: str) -> None:
     (boxes / "data.yaml").write_text(f"train: {train}\nnames: [cell]\n", "utf-8")
-    assert list(_named_in(boxes / "data.yaml")) == []
+    assert list(_of_pictures(boxes / "data.yaml")) == []
 
 
 @pytest.mark.parametrize("changed", ["boats.yaml", "common.yaml", "boats.jsonl"])
@@ -120,3 +120,48 @@ def test_how_data_without_labels_are_divided_is_written_out(source: str) -> None
     data = Recipe.make({**settings, "forgetting": {"old_tasks": [own]}}).forgetting.old_tasks[0].data
     assert data is not None
     assert (data.split.validation, data.split.test) == (0.1, 0.2)
+
+
+def test_what_only_a_task_file_names_is_not_read_from_a_received_data_yaml(boxes: Path) -> None:
+    (boxes / "data.yaml").write_text(
+        "train: images/train\nnames: [cell]\ninclude: more.yaml\ndataset_kwargs: {data_files: [/dev/zero, x.jsonl]}\n"
+    )
+    (boxes / "x.jsonl").write_text("{}")
+    (boxes / "more.yaml").write_text("{}")
+    found = [place.relative_to(boxes.resolve()).as_posix() for place in _of_pictures(boxes / "data.yaml")]
+    assert found == ["images/train", "labels/train"]
+
+
+def test_what_is_no_file_is_not_read_for_a_task(tmp_path: Path) -> None:
+    (tmp_path / "boats.yaml").write_text("task: boats\ndataset_kwargs: {data_files: [/dev/zero]}\ninclude: /dev/zero\n")
+    settings = {"task": "causal_lm", "model": "some", "data": "some.jsonl", "method": "lora",
+                "forgetting": {"old_tasks": [f"harness:{tmp_path / 'boats.yaml'}"]}}  # fmt: skip
+    assert old_contents(absolute(Recipe.make(settings)).as_dict())
+
+
+BOMB = "".join(f"x{n}: &x{n} [{', '.join([f'*x{n - 1}' if n else 'images/train'] * 10)}]\n" for n in range(9))
+HOSTILE = {
+    "bomb": BOMB + "path: *x8\ntrain: *x8\n",
+    "deep": "train: " + "[" * 2000 + "]" * 2000,
+    "long": "train: [" + "images" * 100_000 + "]",
+    "name": "train: [" + "x" * 900 + "]\npath: " + "y" * 300,
+    "zero": 'train: ["a\\0b"]\npath: "\\0"',
+    "round": "train: [loop, loop/x]\npath: loop",
+    "large": "train: images/train\n" + "#" * 2**23,
+}
+
+
+@pytest.mark.parametrize("name", sorted(HOSTILE))
+def test_a_hostile_data_yaml_ends(boxes: Path, name: str) -> None:
+    (boxes / "loop").symlink_to("loop")
+    (boxes / "data.yaml").write_text(HOSTILE[name], "utf-8")
+    found = [place.relative_to(boxes.resolve()).as_posix() for place in _of_pictures(boxes / "data.yaml")]
+    assert found == (["images/train", "labels/train"] if name == "bomb" else [])
+
+
+def test_labels_are_looked_for_inside_even_where_a_folder_above_is_called_images(tmp_path: Path) -> None:
+    for place in ("images/set/train", "labels/set/train"):
+        (tmp_path / place).mkdir(parents=True)
+    (tmp_path / "images/set/data.yaml").write_text("train: train\nnames: [cell]\n", "utf-8")
+    found = list(_of_pictures(tmp_path / "images/set/data.yaml"))
+    assert found == [(tmp_path / "images/set/train").resolve()]

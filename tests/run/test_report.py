@@ -13,6 +13,7 @@ import pytest
 from tests.run.sample import write_json, write_lines, write_run
 
 from tunesmith.errors import RunError
+from tunesmith.run.folder import open_run
 from tunesmith.run.report import context, write_report
 from tunesmith.run.report_parts import words
 from tunesmith.run.report_parts.charts import Line, line_chart, smooth, thin, ticks
@@ -377,3 +378,68 @@ def test_numbers_read_well() -> None:
     assert [words.score(v) for v in (0.5, float("nan"), None, -0.1)] == ["0.500", "–", "–", "−0.100"]
     assert words.share(294_912, 22_713_216) == "1.3 %"
     assert words.span([1.0, 1.0]) == ""
+
+
+def _changed(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    """The value with another one at a path; without anything there for `...`."""
+    if not path:
+        return new
+    copy = list(value) if isinstance(value, list) else dict(value)
+    if len(path) == 1 and new is ...:
+        del copy[path[0]]
+    else:
+        copy[path[0]] = _changed(value[path[0]], path[1:], new)
+    return copy
+
+
+def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    keys = value if isinstance(value, dict) else range(min(len(value), 2)) if isinstance(value, list) else ()
+    return [path, *(inner for key in keys for inner in _paths(value[key], (*path, key)))]
+
+
+FOREIGN: tuple[Any, ...] = (5, "x", [], {}, None, [5], {"a": 5}, True, float("inf"), float("nan"), 10**400, ...)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["manifest.json", "scores.json"])
+def test_a_value_of_any_other_kind_does_not_stop_the_page(tmp_path: Path, name: str) -> None:
+    folder = write_run(tmp_path / "run", examples=30, steps=20)
+    scores = json.loads((folder / "scores.json").read_text())
+    both = {"before": {"accuracy": 0.5}, "after": {"accuracy": 0.4}, "off": {"accuracy": 0.5}}
+    old = {"main_score": scores["main_score"], "rows": 5, **both, "forgetting": {"initial_minus_last": [0.1, 0, 0.2]}}
+    curve = [{"share": share, "new_score": 0.1, "forgetting": {"o": 0.1}} for share in (0, 1)]
+    ahead = {"seconds": [1, 2, 3], "peak_mib": [1, 2, 3], "steps": 3, "seconds_of": {"training": 1}}
+    scores |= {"old_tasks": {"o": old}, "retention": {"share": 0.5, "curve": curve}}
+    scores["cost"] |= {"whole_seconds": 5, "forecast": ahead, "stages": {"training": 1}}
+    write_json(folder / "scores.json", scores)
+    assert read_facts(folder).unreadable == []
+    whole = json.loads((folder / name).read_text())
+    for path in _paths(whole):
+        for new in FOREIGN if path else FOREIGN[:-1]:
+            write_json(folder / name, _changed(whole, path, new))
+            context(read_facts(folder))
+    write_json(folder / name, whole)
+    report(folder)
+
+
+@pytest.mark.parametrize("content", ["", "5", "[" * 100_000, '{"after": 5}', '{"after": {"accuracy": 1}}'])
+@pytest.mark.parametrize("name", ["manifest.json", "scores.json", "events.jsonl", "predictions/test_after.jsonl"])
+def test_a_foreign_file_is_named_and_the_page_is_made(tmp_path: Path, name: str, content: str) -> None:
+    folder = write_run(tmp_path / "run", examples=30, steps=20)
+    (folder / name).write_text(content)
+    page, _ = report(folder)
+    if content and not (name != "scores.json" and content.startswith("{")):
+        assert Path(name).name in page.text
+    write_json(folder / "manifest.json", {"labels": 5})
+    page, _ = report(folder)
+    assert "manifest.json: labels is of another kind" in page.text
+
+
+@pytest.mark.parametrize("content", ["", "{", "5", "[]", "[" * 100_000, "\x00"])
+def test_a_run_with_damaged_scores_is_refused_in_words(tmp_path: Path, content: str) -> None:
+    (tmp_path / "recipe.yaml").write_text(
+        "task: text_classification\nmodel: some\nmethod: lora\ndata: a.csv\n", encoding="utf-8"
+    )
+    (tmp_path / "scores.json").write_text(content)
+    with pytest.raises(RunError, match="damaged"):
+        open_run(tmp_path)

@@ -19,6 +19,7 @@ from tunesmith.errors import RecipeError, RunError
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run.folder import open_run
 from tunesmith.run.search.trial_folder import course, is_finished
+from tunesmith.run.search.trials import Trials
 
 KILLS = 10
 
@@ -325,3 +326,11 @@ def test_a_ray_cluster_of_two_workers_makes_the_same_trials(whole: Path, tmp_pat
     assert table(tmp_path / "one") == table(whole)
     assert [trial.number for trial in found.trials] == list(range(6))
     assert all(trial.state in ("complete", "pruned") for trial in found.trials)
+
+
+@pytest.mark.parametrize("name", ["a?1", "b#2 c", "d%20e", "{x}", "ü@:"])
+def test_the_book_of_trials_lies_in_its_folder_whatever_that_is_called(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    Trials(tmp_path / name, ["maximize"], seed=0).close()
+    assert (tmp_path / name / "study.db").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [name]

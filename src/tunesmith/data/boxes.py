@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from tunesmith.data.box_readers.base import Corners, RawBox
 from tunesmith.data.encoding import wrong_bytes
+from tunesmith.data.labels import among
 
 LEAST_SIDE = 1.0
 """Pixels that a box must have on each side, after clipping; a smaller one is a slip of the mouse."""
@@ -103,7 +104,7 @@ def _corners(raw: RawBox, width: int, height: int, allowed: Sequence[str] | None
         return None, raw.reason or "it has no corners or no class"
     if wrong_bytes(raw.name):
         return None, f"its class {raw.name!r} holds what is no character"
-    if allowed is not None and raw.name not in allowed:
+    if allowed is not None and not among(raw.name, allowed):
         return None, f'its class "{raw.name}" is not among data.labels'
     x1, y1, x2, y2 = raw.corners
     if raw.relative:

@@ -19,6 +19,8 @@ from tunesmith.types import Label
 
 TOO_MANY = 100_000
 """Different labels; more are no classes."""
+_COMPARED = 100
+"""Classes, and characters of a label, up to which a near name is looked for."""
 
 
 class Read(NamedTuple):
@@ -110,9 +112,23 @@ def not_allowed(read: Read, allowed: Sequence[str] | None) -> str:
     if allowed is None:
         return ""
     for name in names_of(read.value):
-        if name not in allowed:
-            return f'the label "{name}" is not among data.labels.{did_you_mean(name, allowed)}'
+        if not among(name, allowed):
+            few = len(allowed) <= _COMPARED and len(name) <= _COMPARED  # else the search for a near name takes long
+            return f'the label "{name}" is not among data.labels.{did_you_mean(name, allowed) if few else ""}'
     return ""
+
+
+def among(name: str, allowed: Sequence[str]) -> bool:
+    """Whether a list of classes, which does not change, holds the name. It is asked of every row, so that of the list
+    that was asked last a set is kept."""
+    global _asked
+    asked = _asked
+    if asked[0] is not allowed:
+        asked = _asked = (allowed, frozenset(allowed))
+    return name in asked[1]
+
+
+_asked: tuple[Sequence[str], frozenset[str]] = ((), frozenset())
 
 
 def names_of(label: Label) -> tuple[str, ...]:

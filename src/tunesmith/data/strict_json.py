@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from typing import Any, NoReturn
 
 DEEPEST = 100
@@ -43,10 +44,14 @@ def _depth(text: str) -> int:
 def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f'the key "{twice}" stands twice')
+        raise ValueError(f'the key "{key_twice(pairs)}" stands twice')
     return found
+
+
+def key_twice(pairs: list[tuple[str, Any]]) -> str:
+    """The first key of an object that stands in it again."""
+    counts = Counter(key for key, _ in pairs)
+    return next(key for key, count in counts.items() if count > 1)
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, FiniteFloat
 
 from tunesmith.chats import Chat
-from tunesmith.errors import DataError, RecipeError
+from tunesmith.errors import DataError, RecipeError, RunError
 from tunesmith.evaluate.evaluate import Part, logits_of
 from tunesmith.evaluate.generation import Answer, Sampling, answer, stream
 from tunesmith.metrics import classification
@@ -67,20 +68,43 @@ def _unpaired(example: Example, paired: bool) -> str:
     )
 
 
+class _Facts(BaseModel):
+    """What tunesmith.json tells of a delivered model beside its weights."""
+
+    labels: tuple[str, ...]
+    multi_label: bool
+    thresholds: list[FiniteFloat] | None
+    temperature: FiniteFloat | None
+    paired: bool | None = None
+
+
+def _facts(path: Path) -> _Facts:
+    """RunError where the file is gone or does not say what it must."""
+    try:
+        return _Facts.model_validate_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        lines = [" ".join(line.split()) for line in str(error).splitlines() if "errors.pydantic.dev" not in line]
+        raise RunError(
+            f"{path}, which tells the labels of what this run learned, is gone or cannot be read: "
+            f"{', '.join(lines)[:300]}. Put it back, or fit again."
+        ) from error
+
+
 class Predictor:
-    """Answers of a run's delivered model, in float32. RunError when the run has not finished."""
+    """Answers of a run's delivered model, in float32. RunError when the run has not finished, or its files are broken;
+    ModelError when its model's are."""
 
     def __init__(self, folder: str | Path) -> None:
         run = open_run(folder)
         self.folder = run.folder
         self.recipe = Recipe.make(run.recipe)
         self.task = self.recipe.task
-        facts = json.loads((run.folder / "best" / "tunesmith.json").read_text(encoding="utf-8"))
-        self.labels: tuple[str, ...] = tuple(facts["labels"])
-        self.multi_label: bool = facts["multi_label"]
-        self.thresholds = None if facts["thresholds"] is None else np.array(facts["thresholds"])
-        self.temperature: float = facts["temperature"] or 1.0
-        self.paired: bool | None = facts.get("paired")
+        facts = _facts(run.folder / "best" / "tunesmith.json")
+        self.labels = facts.labels
+        self.multi_label = facts.multi_label
+        self.thresholds = None if facts.thresholds is None else np.array(facts.thresholds)
+        self.temperature: float = facts.temperature or 1.0
+        self.paired = facts.paired
         self.device = Device()
         self.model, self.processor = self.task.read(run.folder / "best")
         self.device.place(self.model)

@@ -19,7 +19,6 @@ from tunesmith.forgetting.next_tokens import open_next_tokens
 from tunesmith.forgetting.run import READS, check_same, old_data, run_facts
 from tunesmith.forgetting.spoken import Spoken
 from tunesmith.forgetting.work import OldParts
-from tunesmith.models.quiet import quiet
 from tunesmith.recipe.forgetting import OldTask
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.tasks.base import Task
@@ -112,15 +111,12 @@ def _run(folder: Path, data: DataOptions | None, opening: Opening, whose: str) -
 
 def _tokenizer(best: Path, opening: Opening, whose: str) -> Any:
     """The old run's tokenizer with its chat template. ModelError unless it cuts text as the new one does."""
-    from transformers import AutoTokenizer
+    from tunesmith.models.tokenizer import read_tokenizer
 
     try:
-        with quiet():
-            found: Any = AutoTokenizer.from_pretrained(best, trust_remote_code=False)
-    except (OSError, KeyError, ValueError) as error:
-        raise ModelError(
-            f"{whose}: its tokenizer in {best} cannot be read: {' '.join(str(error).split())[:300]}"
-        ) from error
+        found = read_tokenizer(best)
+    except ModelError as error:
+        raise ModelError(f"{whose}: its tokenizer in {best} cannot be read: {error}") from error
     if found.get_vocab() != opening.pretrained.processor.get_vocab():
         raise ModelError(
             f"{whose} has another vocabulary than this run's model, so a loss a token would mean something else. Start "

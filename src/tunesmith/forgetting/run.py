@@ -48,7 +48,7 @@ def open_run_task(source: str, data: DataOptions | None, opening: Opening) -> He
     try:
         with quiet():
             model, processor = task.read(folder / "best")
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
+    except (ModelError, OSError, KeyError, ValueError, RuntimeError) as error:
         raise RunError(f"{whose}: its model cannot be read: {' '.join(str(error).split())[:300]}") from error
     head = head_of(model, opening.pretrained, labels, multi_label=multi_label, whose=whose)
     del model

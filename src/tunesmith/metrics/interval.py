@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from tunesmith.metrics.classification import Statistic
+from tunesmith.pulse import pulse
 from tunesmith.types import Interval
 
 RESAMPLES = 1000
@@ -112,6 +113,7 @@ def _resamples(examples: int, seed: int, resamples: int) -> Iterator[np.ndarray]
     generator = np.random.Generator(np.random.Philox(seed))
     piece = max(1, 4_000_000 // examples)
     for start in range(0, resamples, piece):
+        pulse(start, resamples)
         yield generator.integers(0, examples, size=(min(piece, resamples - start), examples))
 
 

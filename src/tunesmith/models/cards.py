@@ -184,7 +184,7 @@ def _tasks(config: dict[str, Any], library: str) -> tuple[str, ...]:
         return ("object_detection",) if "builder" in config else ("image_classification", "object_detection")
     from transformers.models.auto import modeling_auto
 
-    kind = config.get("model_type")
+    kind = str(config.get("model_type"))
     found = tuple(task for task, mapping in _PURPOSES.items() if kind in getattr(modeling_auto, mapping))
     return found + _WRITES if writes(config) else found
 
@@ -194,7 +194,7 @@ def writes(config: dict[str, Any]) -> bool:
     not saved as a classifier."""
     from transformers.models.auto import modeling_auto
 
-    kind, told = config.get("model_type"), config.get("architectures") or ()
+    kind, told = str(config.get("model_type")), config.get("architectures") or ()
     reads_both_ways = kind in modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES and not config.get("is_decoder")
     return (
         kind in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES

@@ -7,22 +7,24 @@ float32 and tied ones stay tied. Its output layer is pretrained like the rest, s
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.models.auto import modeling_auto
 
 from tunesmith.errors import ModelError
 from tunesmith.models import gguf, vet
+from tunesmith.models.adapter_files import ADAPTER, base_of_adapter
 from tunesmith.models.anatomy import find_anatomy
 from tunesmith.models.attention import use_attention
 from tunesmith.models.chat_templates import settle_template
+from tunesmith.models.claims import check_size
 from tunesmith.models.quiet import quiet
 from tunesmith.models.source import licence_of, locate
+from tunesmith.models.tokenizer import read_tokenizer
 from tunesmith.places import resolve_place
 from tunesmith.types import ModelSource, Pretrained
 
@@ -57,14 +59,8 @@ def load_causal(source: ModelSource, *, template: str = "auto") -> Pretrained:
     are broken or unsafe, for an encoder, and for weights that are quantised or not whole.
     """
     folder = Path(source.path)
-    if folder.is_dir():
-        vet.vet_folder(folder, "causal lm")
-        _check_kind(folder)
-    try:
-        model, info = _read(folder)
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        raise vet.explain_load_failure(error, folder) from error
+    model, info = _read(folder)
+    tokenizer = read_tokenizer(folder)
     _check_whole(model, info, folder)
     vet.check_finite(model)
     vet.check_vocabulary(model, tokenizer)
@@ -77,30 +73,29 @@ def load_causal(source: ModelSource, *, template: str = "auto") -> Pretrained:
 
 def read_causal(folder: Path) -> tuple[Any, Any]:
     """Model (float32, evaluation mode) and tokenizer of a delivered folder, adapter or whole model, through
-    transformers and peft alone. ModelError where an adapter's base is gone."""
-    with quiet():
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        adapter = folder / "adapter_config.json"
-        if not adapter.exists():
-            return _read(folder)[0].eval(), tokenizer
-        from peft import PeftModel
+    transformers and peft alone. ModelError for files that are broken or unsafe, and where an adapter's base is gone."""
+    adapted = (folder / ADAPTER).is_file()
+    model, info = _read(base_of_adapter(folder) if adapted else folder)
+    vet.check_filled(info, folder)
+    tokenizer = read_tokenizer(folder)
+    if not adapted:
+        return model.eval(), tokenizer
+    from peft import PeftModel
 
-        base = str(json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"])
-        if Path(base).is_absolute() and not Path(base).exists():
-            raise ModelError(
-                f"The adapter in {folder} belongs to the model in {base}, which is gone. Put it back; if that was the "
-                "cache of a GGUF file, `tunesmith fit`, or `inspect --task causal_lm`, with the file as model makes it "
-                "again."
-            )
-        model, _ = _read(base)
+    with vet.reading(folder), quiet():
         return PeftModel.from_pretrained(model, folder).eval(), tokenizer
 
 
-def _read(place: Path | str) -> tuple[Any, dict[str, Any]]:
-    with quiet(), torch.random.fork_rng(devices=[]):
+def _read(folder: Path) -> tuple[Any, dict[str, Any]]:
+    """The model of a folder that is looked through first, and what transformers tells of the reading."""
+    tensors = vet.vet_folder(folder, "causal lm")
+    with vet.reading(folder), quiet(), torch.random.fork_rng(devices=[]):
+        config: Any = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        _check_kind(config, folder)
+        check_size(folder, AutoModelForCausalLM, config, tensors)
         torch.manual_seed(0)  # what is missing is drawn before it is refused
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            place,
+            folder,
             dtype=torch.float32,
             use_safetensors=True,
             trust_remote_code=False,
@@ -111,12 +106,8 @@ def _read(place: Path | str) -> tuple[Any, dict[str, Any]]:
     return model, info
 
 
-def _check_kind(folder: Path) -> None:
+def _check_kind(config: Any, folder: Path) -> None:
     """ModelError for a model that reads both ways or needs a second network, and for quantised weights."""
-    try:
-        config: Any = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise vet.explain_load_failure(error, folder) from error
     instead = "Name a causal language model: Llama, Qwen, SmolLM2, GPT-2 and their like."
     if getattr(config, "is_encoder_decoder", False):
         raise ModelError(

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
 from tunesmith.errors import ModelError
 from tunesmith.models import vet
+from tunesmith.models.adapter_files import ADAPTER, base_of_adapter
 from tunesmith.models.anatomy import find_anatomy
 from tunesmith.models.attention import use_attention
+from tunesmith.models.claims import check_counts, check_size
 from tunesmith.models.label_rows import exact_rows, tensors_of_file
 from tunesmith.models.last_token import pads_safely
 from tunesmith.models.pooling import card_pooling
 from tunesmith.models.quiet import quiet
+from tunesmith.models.tokenizer import read_tokenizer
 from tunesmith.types import ModelSource, Pretrained
 
 Pooling = Literal["auto", "cls", "mean", "fitted"]
@@ -33,14 +35,12 @@ def load_classifier(
     the same name keeps its row. Weights are float32. ModelError for files that are broken, unsafe or unsuitable.
     """
     folder = Path(source.path)
-    if folder.is_dir():
-        vet.vet_folder(folder)
-    try:
+    tensors = vet.vet_folder(folder)
+    with vet.reading(folder):
         config, before = _config(source, labels, multi_label=multi_label, pooling=pooling)
-        model, info = _read(source, config, seed)
-        processor = AutoTokenizer.from_pretrained(source.path, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        raise vet.explain_load_failure(error, folder) from error
+        check_size(folder, AutoModelForSequenceClassification, config, tensors)
+        model, info = _read(folder, config, seed)
+    processor = read_tokenizer(folder)
     drawn = {str(name) for name in info["missing_keys"]} | {str(entry[0]) for entry in info["mismatched_keys"]}
     new_rows, known = _match_labels(model, before, labels, drawn, seed, folder)
     drawn |= new_rows
@@ -54,19 +54,23 @@ def load_classifier(
 
 
 def read_classifier(folder: Path) -> tuple[Any, Any]:
-    """Model (float32, evaluation mode) and tokenizer of a delivered folder, through transformers and peft alone."""
-    with quiet():
-        processor = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    """Model (float32, evaluation mode) and tokenizer of a delivered folder, through transformers and peft alone.
+    ModelError for files that are broken or unsafe, and where an adapter's base is gone."""
+    adapted = (folder / ADAPTER).is_file()
+    place = base_of_adapter(folder) if adapted else folder
+    tensors = vet.vet_folder(place)
+    check_counts(folder / "config.json", vet.read_config(folder), len(tensors))
+    processor = read_tokenizer(folder)
+    with vet.reading(folder):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        common = {"config": config, "dtype": torch.float32, "trust_remote_code": False, "use_safetensors": True}
-        adapter = folder / "adapter_config.json"
-        if not adapter.exists():
-            return AutoModelForSequenceClassification.from_pretrained(folder, **common).eval(), processor
+        check_size(folder, AutoModelForSequenceClassification, config, tensors)
+        # The base's own head may have another size; the adapter brings the one that was learned.
+        model, info = _read(place, config, 0)
+        if not adapted:
+            vet.check_filled(info, folder)
+            return model.eval(), processor
         from peft import PeftModel
 
-        base = json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"]
-        # The base's own head may have another size; the adapter brings the one that was learned.
-        model = AutoModelForSequenceClassification.from_pretrained(base, **common, ignore_mismatched_sizes=True)
         found: Any = PeftModel.from_pretrained(model, folder).eval()
         if found.active_peft_config.is_prompt_learning and found.active_peft_config.peft_type != "PREFIX_TUNING":
             pads_safely(found, language=False)
@@ -95,11 +99,11 @@ def _config(
     return config, before
 
 
-def _read(source: ModelSource, config: Any, seed: int) -> tuple[PreTrainedModel, dict[str, Any]]:
+def _read(folder: Path, config: Any, seed: int) -> tuple[PreTrainedModel, dict[str, Any]]:
     with quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model, info = AutoModelForSequenceClassification.from_pretrained(
-            source.path,
+            folder,
             config=config,
             dtype=torch.float32,
             use_safetensors=True,

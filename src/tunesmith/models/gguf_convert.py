@@ -17,6 +17,7 @@ from tunesmith.models import vet
 from tunesmith.models.gguf_header import GgufHeader
 from tunesmith.models.gguf_rope import FREQUENCIES, settle_rope
 from tunesmith.models.quiet import quiet
+from tunesmith.models.tokenizer import try_tokenizer
 
 SINGLE_DIGITS = ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b")
 """Vocabularies (`tokenizer.ggml.pre`) whose merges were learned with every digit cut off first, as in llama.cpp's
@@ -122,6 +123,7 @@ def _tokenizer(place: Path, name: str, header: GgufHeader) -> Any:
     longest = header.size("context_length")
     if longest:
         tokenizer.model_max_length = longest
+    try_tokenizer(tokenizer, place)
     return tokenizer
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from tunesmith.errors import ModelError
 from tunesmith.models.label_rows import NO_NAME
-from tunesmith.models.vet import read_config
+from tunesmith.models.vet import read_config, reading
 from tunesmith.types import ModelSource
 
 _NO_CLASS = ("", "N/A", "__background__")
@@ -76,7 +76,8 @@ def detector_labels(source: ModelSource) -> tuple[str, ...]:
     if folder is not None and folder.is_dir():
         from tunesmith.models.detectors.spec import from_config
 
-        return from_config(read_config(folder)).labels
+        with reading(folder, "torchvision"):
+            return from_config(read_config(folder)).labels
     from tunesmith.models.detectors.spec import NAMED
 
     if source.architecture not in NAMED:
@@ -92,5 +93,7 @@ def _named(config: dict[str, Any], ending: str) -> tuple[str, ...]:
     told = config.get("id2label") or {}
     if not any(str(name).endswith(ending) for name in config.get("architectures") or ()) or not isinstance(told, dict):
         return ()
+    if not all(str(number).isdecimal() for number in told):
+        return ()  # transformers refuses it
     names = tuple(str(name) for _, name in sorted(told.items(), key=lambda item: int(item[0])))
     return () if any(NO_NAME.fullmatch(name) for name in names) else names

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from tunesmith.errors import ModelError
+from tunesmith.models.vision_weights import read_file
 from tunesmith.models.weights_file import read_object
 
 
@@ -29,9 +30,10 @@ def write_learned(folder: Path, name: str, tensors: Mapping[str, Tensor], told: 
 
 def read_learned(folder: Path, name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """What `write_learned` wrote: the words and the tensors."""
-    from safetensors.torch import load_file
-
-    return read_object(folder / f"{name}.json"), load_file(folder / f"{name}.safetensors")
+    file = folder / f"{name}.safetensors"
+    if not file.is_file():
+        raise ModelError(f"{folder} lacks {file.name}: what was learned is gone. Put it back, or fit again.")
+    return read_object(folder / f"{name}.json"), read_file(file)
 
 
 def fill(model: nn.Module, tensors: Mapping[str, Tensor], folder: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunesmith.models import vet
+from tunesmith.models.tokenizer import read_tokenizer
 from tunesmith.types import ModelSource
 
 if TYPE_CHECKING:
@@ -23,19 +24,16 @@ def token_lengths(source: ModelSource) -> tuple[Lengths, int | None]:
 
     Special tokens count; nothing is cut. ModelError when there is no tokenizer that can be read.
     """
-    from transformers import AutoTokenizer
-
     folder = Path(source.path)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source.path)
-    except (OSError, ValueError, KeyError) as error:
-        raise vet.explain_load_failure(error, folder) from error
+    vet.read_config(folder)
+    tokenizer = read_tokenizer(folder)
 
     def lengths(texts: Sequence[str], pairs: Sequence[str] | None) -> list[int]:
         ids = tokenizer(list(texts), list(pairs) if pairs is not None else None, verbose=False)["input_ids"]
         return [len(each) for each in ids]
 
-    longest = int(tokenizer.model_max_length)
+    with vet.reading(folder):
+        longest = int(tokenizer.model_max_length)
     return lengths, longest if longest < _NO_LIMIT else None
 
 

@@ -7,12 +7,15 @@ anything; the checks on the loaded model come before the first step.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from tunesmith.errors import ModelError, did_you_mean
-from tunesmith.models.weights_file import listing, read_header, read_object, read_weights
+from tunesmith.errors import ModelError, TunesmithError, did_you_mean
+from tunesmith.models.adapter_files import ADAPTER, about_adapter
+from tunesmith.models.claims import check_counts, check_settings
+from tunesmith.models.weights_file import TensorEntry, listing, read_object, read_weights
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,23 +27,35 @@ SHOWN = 6
 Purpose = Literal["sequence classification", "image classification", "object detection", "causal lm"]
 
 
-def vet_folder(folder: Path, purpose: Purpose = "sequence classification", *, weights: bool = True) -> None:
-    """Raise ModelError, saying what to do, if the folder is not a transformers model in safetensors.
+def vet_folder(
+    folder: Path, purpose: Purpose = "sequence classification", *, weights: bool = True
+) -> dict[str, TensorEntry]:
+    """The tensors by name; ModelError, saying what to do, if the folder is not a transformers model in safetensors.
 
-    Checks config.json (JSON, a model type fit for the purpose, no code of its own), and unless weights is False that
-    the weights are there, whole, and inside the folder. Reads headers only: many gigabytes take milliseconds.
+    Checks config.json (JSON, a model type fit for the purpose, no code of its own, no more layers than tensors), and
+    unless weights is False (then there are no tensors) that the weights are there, whole, and inside the folder. Reads
+    headers only: many gigabytes take milliseconds.
     """
     if not folder.is_dir():
         raise ModelError(f"{folder} is not a folder.")
-    if (folder / "adapter_config.json").is_file():
-        raise ModelError(_about_adapter(folder))
-    vet_model_type(folder, read_config(folder), purpose)
-    if weights and not read_weights(folder):
+    if (folder / ADAPTER).is_file():
+        raise ModelError(about_adapter(folder))
+    config = read_config(folder)
+    vet_model_type(folder, config, purpose)
+    return vet_weights(folder, config, weights=weights)
+
+
+def vet_weights(folder: Path, config: Mapping[str, Any], *, weights: bool = True) -> dict[str, TensorEntry]:
+    """The tensors by name (none where weights is False), after holding the counts of `config` against their number."""
+    tensors = read_weights(folder) if weights else {}
+    if weights and not tensors:
         raise ModelError(f"The weights in {folder} hold no tensors at all. Fetch the model again.")
+    check_counts(folder / "config.json", config, len(tensors))
+    return tensors
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """config.json as a mapping; raises ModelError if it is missing or is not a JSON object."""
+    """config.json as a mapping; raises ModelError if it is missing, is not a JSON object, or names other weights."""
     path = folder / "config.json"
     if not path.is_file():
         inner = sorted(p.parent.name for p in folder.glob("*/config.json") if "Pooling" not in p.parent.name)
@@ -48,7 +63,9 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ModelError(
             f"{folder} has no config.json, so it is not a transformers model.{hint} It holds: {listing(folder)}."
         )
-    return read_object(path)
+    config = read_object(path)
+    check_settings(path, config)
+    return config
 
 
 def vet_model_type(folder: Path, config: dict[str, Any], purpose: Purpose) -> None:
@@ -78,47 +95,25 @@ def vet_model_type(folder: Path, config: dict[str, Any], purpose: Purpose) -> No
     )
 
 
-def _about_adapter(folder: Path) -> str:
-    """Why an adapter's folder is not a base model, with what else is wrong in it."""
-    from peft import PeftType
+@contextmanager
+def reading(folder: Path, library: str = "transformers") -> Iterator[None]:
+    """What a library raises in the block while it reads this folder becomes a ModelError in words.
 
-    config = read_object(folder / "adapter_config.json")
-    kind, base = config.get("peft_type"), config.get("base_model_name_or_path")
-    lines = [
-        f"{folder} holds an adapter ({kind}), not a model: it is a small change to a base model. "
-        f'Give its base as the model ("{base}" by its adapter_config.json), or merge the adapter into the base with '
-        "peft (merge_and_unload, save_pretrained) and give that folder. A finished run of tunesmith is a model by its "
-        "folder's name."
-    ]
-    known = sorted(str(member.value) for member in PeftType)
-    if kind not in known:
-        lines.append(
-            f'peft knows no adapter type "{kind}".{did_you_mean(str(kind), known)} It knows: {", ".join(known)}.'
-        )
-    if isinstance(base, str) and base.startswith(("/", ".", "~")) and not Path(base).expanduser().exists():
-        lines.append(f"The base that it names, {base}, is not on this machine.")
-    lines += _adapter_faults(folder, config)
-    return "\n".join(lines)
+    A file that lies makes libraries raise whatever the lie leads to; a panic of the Rust in tokenizers is not even an
+    `Exception`. What is no fault of the folder passes: our own errors, too little memory, and being stopped.
+    """
+    import torch
 
-
-def _adapter_faults(folder: Path, config: dict[str, Any]) -> list[str]:
-    path = folder / "adapter_model.safetensors"
-    if not path.is_file():
-        return ["Its weights (adapter_model.safetensors) are missing."]
     try:
-        tensors = read_header(path)
-    except ModelError as error:
-        return [str(error)]
-    rank = config.get("r")
-    ranks = {entry.shape[0] for name, entry in tensors.items() if "lora_A" in name and entry.shape}
-    fixed = not config.get("rank_pattern") and isinstance(rank, int)
-    if fixed and ranks - {rank}:
-        return [f"Its config says rank r={rank}, its tensors have rank {', '.join(map(str, sorted(ranks)))}."]
-    return []
+        yield
+    except (TunesmithError, MemoryError, torch.OutOfMemoryError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        raise explain_load_failure(error, folder, library) from error
 
 
-def explain_load_failure(error: Exception, folder: Path) -> ModelError:
-    """The ModelError to raise for what transformers raised while it read a vetted folder."""
+def explain_load_failure(error: BaseException, folder: Path, library: str = "transformers") -> ModelError:
+    """The ModelError to raise for what a library raised while it read a vetted folder."""
     text = " ".join(str(error).split()) or type(error).__name__
     short = text if len(text) <= 300 else text[:297] + "..."
     if "trust_remote_code" in text:
@@ -137,10 +132,10 @@ def explain_load_failure(error: Exception, folder: Path) -> ModelError:
         advice = "config.json and the weights are of different models: fetch both from the same place."
     else:
         advice = (
-            "Its config.json may be for another version of transformers, or damaged: fetch the model again, or compare "
-            "with `transformers` upgraded."
+            f"Its config.json may be for another version of {library}, or damaged: fetch the model again, or compare "
+            f"with `{library}` upgraded."
         )
-    return ModelError(f"transformers could not load the model in {folder}: {short}\n{advice}")
+    return ModelError(f"{library} could not load the model in {folder}: {short}\n{advice}")
 
 
 def check_loaded(model: nn.Module, info: Mapping[str, Any], folder: Path) -> None:
@@ -167,6 +162,17 @@ def check_loaded(model: nn.Module, info: Mapping[str, Any], folder: Path) -> Non
         raise ModelError(
             f"The weights in {folder} lack {len(missing)} tensors of the {type(model).__name__} that its config.json "
             f"describes, which would be random: {few(missing)}. The file belongs to another model or is not whole."
+        )
+
+
+def check_filled(info: Mapping[str, Any], folder: Path) -> None:
+    """Raise ModelError if a delivered network lacks a tensor, or has one of another shape than its config.json asks."""
+    lost = sorted(str(key) for key in info["missing_keys"] if not str(key).endswith("num_batches_tracked"))
+    lost += sorted(str(key[0]) for key in info["mismatched_keys"])
+    if lost:
+        raise ModelError(
+            f"The weights in {folder} lack {len(lost)} tensors of the network that its config.json describes, or have "
+            f"them in another shape: {few(lost)}. Config and weights are of different models: bring both back."
         )
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from tunesmith.errors import ModelError
+from tunesmith.models import vet
 from tunesmith.models.vision_anatomy import find_vision_anatomy
 from tunesmith.models.vision_described import Described, describe
 from tunesmith.models.vision_form import timm_test_form
@@ -71,7 +73,8 @@ def known_names(source: ModelSource, labels: Sequence[str]) -> Names:
 
 def read_source(source: ModelSource, labels: Sequence[str], seed: int) -> Read:
     """The network as its files bring it, its own classifier included; labels and seed for what they do not hold."""
-    return _reader(source.library)(source, labels, seed)
+    with vet.reading(Path(source.path), source.library):
+        return _reader(source.library)(source, labels, seed)
 
 
 def _reader(library: str) -> Callable[[ModelSource, Sequence[str], int], Read]:

@@ -18,9 +18,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from tunesmith.errors import ModelError
-from tunesmith.models import visual_prefixes, visual_prompts
+from tunesmith.models import vet, visual_prefixes, visual_prompts
+from tunesmith.models.adapter_files import ADAPTER, vet_adapter
+from tunesmith.models.claims import check_size
 from tunesmith.models.quiet import quiet
-from tunesmith.models.vet import read_config
 from tunesmith.models.vision import load_image_classifier
 from tunesmith.models.vision_described import description
 from tunesmith.models.vision_form import (
@@ -32,13 +33,13 @@ from tunesmith.models.vision_form import (
     timm_config,
     timm_form,
 )
-from tunesmith.models.vision_source import DRAWN, file_sha256
+from tunesmith.models.vision_source import DRAWN, check_architecture, file_sha256
 from tunesmith.models.vision_weights import read_file
 from tunesmith.models.weights_file import WEIGHTS, read_object
 from tunesmith.types import ModelSource, PictureForm, Pretrained
 
 BASE = "base_model.json"
-ADAPTERS = ("adapter_config.json", visual_prompts.FILE, visual_prefixes.FILE)
+ADAPTERS = (ADAPTER, visual_prompts.FILE, visual_prefixes.FILE)
 
 
 def write_model(model: nn.Module, folder: Path, pretrained: Pretrained) -> None:
@@ -71,52 +72,80 @@ def write_companions(pretrained: Pretrained, folder: Path) -> None:
 def read_image_classifier(folder: Path) -> tuple[nn.Module, PictureForm]:
     """A delivered network in evaluation mode and the form of its pictures, through its library (and peft) alone.
 
-    ModelError where an adapter's base is gone or is not the one that it was trained on.
+    ModelError for files that are broken or unsafe, and where an adapter's base is gone or is not the one that it was
+    trained on.
     """
-    if (folder / "adapter_config.json").is_file():
+    if (folder / ADAPTER).is_file():
         return _read_adapter(folder)
     if any((folder / name).is_file() for name in ADAPTERS):
-        return _read_inputs(folder)
-    config = read_config(folder)
+        with vet.reading(folder, "torch"):
+            return _read_inputs(folder)
+    config = vet.read_config(folder)
     if config.get("library") == "torchvision":
-        from tunesmith.models.vision_torchvision import build
+        with vet.reading(folder, "torchvision"):
+            return _read_torchvision(folder, config)
+    if "architecture" in config and "model_type" not in config:
+        with vet.reading(folder, "timm"):
+            return _read_timm(folder, str(config["architecture"]))
+    return _read_transformers(folder)
 
-        model = build(config["architecture"], int(config["num_classes"]), config.get("arguments") or {})
-        model.load_state_dict(read_file(folder / WEIGHTS))
-        return model.eval(), form_from_json(config["form"], folder / "config.json")
-    if "architecture" in config:
-        import timm
 
-        read_file(folder / WEIGHTS)  # whole and finite, before timm opens it
-        network: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=True)
-        return network.eval(), timm_form(network)
+def _read_torchvision(folder: Path, config: dict[str, Any]) -> tuple[nn.Module, PictureForm]:
+    from tunesmith.models.vision_torchvision import build
+
+    model = build(str(config["architecture"]), int(config["num_classes"]), config.get("arguments") or {})
+    model.load_state_dict(read_file(folder / WEIGHTS))
+    return model.eval(), form_from_json(config["form"], folder / "config.json")
+
+
+def _read_timm(folder: Path, architecture: str) -> tuple[nn.Module, PictureForm]:
+    import timm
+
+    check_architecture("timm", architecture.partition(".")[0])
+    network: nn.Module = timm.create_model(f"local-dir:{folder}", pretrained=False)
+    network.load_state_dict(read_file(folder / WEIGHTS))
+    return network.eval(), timm_form(network)
+
+
+def _read_transformers(folder: Path) -> tuple[nn.Module, PictureForm]:
     import torch
-    from transformers import AutoImageProcessor, AutoModelForImageClassification
+    from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
 
-    with quiet():
-        found = AutoModelForImageClassification.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+    tensors = vet.vet_folder(folder, "image classification")
+    with vet.reading(folder), quiet():
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        check_size(folder, AutoModelForImageClassification, config, tensors)
+        found, info = AutoModelForImageClassification.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
-    return found.eval(), processor_form(AutoImageProcessor.from_pretrained(folder, trust_remote_code=False))
+        form = processor_form(AutoImageProcessor.from_pretrained(folder, trust_remote_code=False))
+    vet.check_filled(info, folder)
+    return found.eval(), form
 
 
 def read_base(folder: Path) -> Pretrained:
-    """The untouched network that an adapter's folder belongs to, with the labels it was trained for."""
+    """The untouched network that an adapter's folder belongs to, with the labels it was trained for. ModelError where
+    it is gone or another, and where the adapter may not be opened."""
     path = folder / BASE
     if not path.is_file():
         raise ModelError(f"{folder} holds an adapter but no {BASE}, which tells what network it belongs to.")
+    if (folder / ADAPTER).is_file():
+        vet_adapter(folder)
     told = read_object(path)
-    source = ModelSource(**told["source"])
-    _check_unchanged(source, path)
-    size = tuple(told["size"]) if told.get("size") else None
-    found = load_image_classifier(
-        source,
-        told["labels"],
-        multi_label=told["multi_label"],
-        seed=told["seed"],
-        size=size,
-        test_size=told.get("test_size"),
-    )
+    with vet.reading(folder, "torch"):
+        source = ModelSource(**told["source"])
+        if source.library != "transformers":
+            check_architecture(source.library, source.architecture)
+        _check_unchanged(source, path)
+        size = tuple(told["size"]) if told.get("size") else None
+        found = load_image_classifier(
+            source,
+            told["labels"],
+            multi_label=told["multi_label"],
+            seed=told["seed"],
+            size=size,
+            test_size=told.get("test_size"),
+        )
     if found.source.sha256.get(DRAWN) != source.sha256.get(DRAWN):
         raise ModelError(
             f"The adapter in {folder} was trained on weights drawn from seed {told['seed']}, and this version of torch "
@@ -129,7 +158,8 @@ def _read_adapter(folder: Path) -> tuple[nn.Module, PictureForm]:
     from peft import PeftModel
 
     base = read_base(folder)
-    model: nn.Module = PeftModel.from_pretrained(base.model, str(folder))
+    with vet.reading(folder, "peft"):
+        model: nn.Module = PeftModel.from_pretrained(base.model, str(folder))
     return model.eval(), base.processor
 
 

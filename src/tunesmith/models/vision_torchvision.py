@@ -18,7 +18,7 @@ from tunesmith.models.vet import read_config
 from tunesmith.models.vision_form import form_from_json, torchvision_form
 from tunesmith.models.vision_heads import Names, names_of, output_layer, outputs, replace_output
 from tunesmith.models.vision_read import Read, drawing, read_tensors
-from tunesmith.models.vision_source import card_of_source
+from tunesmith.models.vision_source import card_of_source, check_architecture
 from tunesmith.models.vision_weights import put
 from tunesmith.types import ModelSource
 
@@ -62,11 +62,21 @@ def read_torchvision(source: ModelSource, labels: Sequence[str], seed: int) -> R
 
 
 def build(architecture: str, classes: int, arguments: Mapping[str, Any]) -> nn.Module:
-    """`torchvision.models.get_model` without weights; ModelError where the arguments do not fit."""
+    """`torchvision.models.get_model` of a classifier, without weights; ModelError where there is none of that name (a
+    detector would fetch weights of its backbone by itself), and where the arguments do not fit."""
+    check_architecture("torchvision", architecture)
+    asking = [name for name in arguments if name.startswith(("weights", "pretrained"))]
+    if asking:
+        raise ModelError(f"torchvision's {architecture} is built without weights: leave {asking[0]} out of arguments.")
     try:
         model: nn.Module = torchvision.models.get_model(
             architecture, weights=None, num_classes=classes, **dict(arguments)
         )
-    except (TypeError, ValueError) as error:
-        raise ModelError(f"torchvision cannot build {architecture} with {dict(arguments)}: {error}") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # arguments are from a file, and lead to whatever they lead to
+        told = " ".join(str(error).split())[:300]
+        raise ModelError(
+            f"torchvision cannot build {architecture} with {str(dict(arguments))[:200]}: {told}"
+        ) from error
     return model

@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassi
 
 from tunesmith.errors import ModelError
 from tunesmith.models import vet
+from tunesmith.models.claims import check_size
 from tunesmith.models.quiet import quiet
 from tunesmith.models.vision_form import PREPROCESSOR, processor_form
 from tunesmith.models.vision_heads import names_of, output_layer, outputs
@@ -23,8 +24,8 @@ from tunesmith.types import ModelSource, PictureForm
 def read_transformers(source: ModelSource, labels: Sequence[str], seed: int) -> Read:
     """The network with as many outputs as its config says; what is missing of the classifier is drawn from `seed`."""
     folder = Path(source.path)
-    vet.vet_folder(folder, "image classification", weights=not is_drawn(source))
-    try:
+    tensors = vet.vet_folder(folder, "image classification", weights=not is_drawn(source))
+    with vet.reading(folder):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         config.architectures = config.architectures or []  # transformers looks into it where a type has two classes
         before = [str(label) for _, label in sorted((config.id2label or {}).items())]
@@ -35,6 +36,7 @@ def read_transformers(source: ModelSource, labels: Sequence[str], seed: int) -> 
                 model: Any = AutoModelForImageClassification.from_config(config, dtype=torch.float32)
                 info: dict[str, Any] = {"missing_keys": (), "mismatched_keys": ()}
             else:
+                check_size(folder, AutoModelForImageClassification, config, tensors)
                 model, info = AutoModelForImageClassification.from_pretrained(
                     folder,
                     config=config,
@@ -45,8 +47,6 @@ def read_transformers(source: ModelSource, labels: Sequence[str], seed: int) -> 
                     output_loading_info=True,
                 )
         form = _form(folder, config, drawn=is_drawn(source))
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        raise vet.explain_load_failure(error, folder) from error
     missing = {str(name) for name in info["missing_keys"] if not str(name).endswith("num_batches_tracked")}
     vet.check_loaded(model, {**info, "missing_keys": missing}, folder)
     vet.check_finite(model)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tunesmith.errors import ModelError
+from tunesmith.models import vet
 from tunesmith.models.weights_file import INDEX, WEIGHTS, read_header, read_object, read_weights
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
@@ -34,7 +35,8 @@ def read_file(path: Path) -> dict[str, Tensor]:
         from safetensors.torch import load_file
 
         read_header(path)
-        tensors: dict[str, Tensor] = load_file(path)
+        with vet.reading(path.parent, "safetensors"):
+            tensors: dict[str, Tensor] = load_file(path)
     else:
         tensors = _plain(path, _unpickled(path))
     if not tensors:

@@ -37,9 +37,16 @@ def open_run(folder: str | Path) -> Finished:
     """A run that ended well. RunError, with what to do, when there is none in that folder."""
     folder = Path(folder)
     recipe = read_recipe(folder)
-    if not (folder / "scores.json").is_file():
+    file = folder / "scores.json"
+    if not file.is_file():
         raise RunError(f"{folder}: this run has not finished. Go on with: tunesmith resume {folder}")
-    return Finished(folder, json.loads((folder / "scores.json").read_text(encoding="utf-8")), recipe.as_dict())
+    try:
+        scores = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError, OSError) as error:
+        raise RunError(f"{file} is damaged: {error}. Take the whole run folder from where it was made.") from error
+    if not isinstance(scores, dict):
+        raise RunError(f"{file} is damaged: it holds no scores. Take the whole run folder from where it was made.")
+    return Finished(folder, scores, recipe.as_dict())
 
 
 HEADER = "# Every value of this run. Filled in for `auto`:"

@@ -122,9 +122,17 @@ def intervals(
 
     from tunesmith.metrics import classification, interval
 
-    fast = classification.micro_f1 if wanted.ndim == 2 else classification.accuracy
     # A class is answered above its threshold: with thresholds taken off the logits, one rule serves before and after.
     shifted = after if thresholds is None else after - np.asarray(thresholds)
+    if wanted.ndim == 1:  # one number an example, whatever the number of classes
+        right = shifted.argmax(axis=1) == wanted
+        late = interval.bootstrap_mean(right, seed=seed)
+        if before is None:
+            return None, late, None
+        was_right = before.argmax(axis=1) == wanted
+        gain = interval.paired_mean_difference(was_right, right, seed=seed)
+        return interval.bootstrap_mean(was_right, seed=seed), late, gain
+    fast = classification.micro_f1
     late = interval.bootstrap(fast, shifted, wanted, seed=seed)
     if before is None:
         return None, late, None

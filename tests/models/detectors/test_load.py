@@ -1,16 +1,36 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tests.tiny_detectors import BACKBONE, KINDS, LABELS, OVER, SIDE, batch, load_kind, named, over_backbone
+from tests.tiny_detectors import (
+    BACKBONE,
+    KINDS,
+    LABELS,
+    OVER,
+    SIDE,
+    batch,
+    load_kind,
+    named,
+    over_backbone,
+    transformers_folder,
+)  # fmt: skip
 from torchvision.ops import FrozenBatchNorm2d
 
 from tunesmith.errors import ModelError
-from tunesmith.models.detectors import DetectorOptions, detect, find_parts, load_detector, locate_detector
+from tunesmith.models.detectors import (
+    DetectorOptions,
+    detect,
+    find_parts,
+    load_detector,
+    locate_detector,
+    read_detector,
+    write_detector,
+)  # fmt: skip
 from tunesmith.models.detectors.build import build, freeze_norms, set_eps_of_coco
 from tunesmith.models.detectors.pictures import boxes_of, image_list
 from tunesmith.models.detectors.spec import Spec
@@ -158,3 +178,57 @@ def _backbone_file(folder: Path) -> ModelSource:
     torch.save(timm.create_model("test_resnet").state_dict(), folder / "classifier.pth")
     return ModelSource("timm/test_resnet", "timm/test_resnet", library="timm", architecture="test_resnet",
                        weights=str(folder / "classifier.pth"))  # fmt: skip
+
+
+def test_an_adapter_beside_a_detector_is_refused_before_its_pickle_is_looked_at(tmp_path: Path) -> None:
+    folder = transformers_folder("yolos", tmp_path)
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "x"}')
+    (folder / "adapter_model.bin").write_bytes(b"pickle")
+    for read in (read_detector, lambda place: load_detector(ModelSource("y", str(place)), LABELS, seed=0)):
+        with pytest.raises(ModelError, match="holds an adapter"):
+            read(folder)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"num_hidden_layers": 10**9},
+        {"hidden_size": 10**6},
+        {"num_detection_tokens": 10**12},
+        {"hidden_size": "wide"},
+        {"num_attention_heads": 0},
+        {"id2label": [1, 2]},
+        {"transformers_weights": "x.bin"},
+    ],
+    ids=str,
+)
+def test_a_detector_whose_config_lies_is_a_fault_in_words(told: dict[str, Any], tmp_path: Path) -> None:
+    folder = transformers_folder("yolos", tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | told))
+    for read in (read_detector, lambda place: load_detector(ModelSource("y", str(place)), LABELS, seed=0)):
+        with pytest.raises(ModelError):
+            read(folder)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"builder": "get_model"},
+        {"builder": None},
+        {"builder": "fasterrcnn_resnet50_fpn", "arguments": {"pretrained": True}},
+        {"backbone": "hf-hub:somebody/net"},
+        {"pyramid": "wide"},
+        {"categories": 3},
+        {"size": None},
+        {"arguments": [1]},
+    ],
+    ids=str,
+)
+def test_a_delivered_detector_whose_config_lies_is_a_fault_in_words(told: dict[str, Any], tmp_path: Path) -> None:
+    found = over_backbone("fcos")
+    write_detector(found.model, tmp_path, found)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | told))
+    with pytest.raises(ModelError):
+        read_detector(tmp_path)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
+from tunesmith.data.box_readers.base import text_of
 from tunesmith.data.parts import PARTS, part_of
 from tunesmith.errors import DataError
 
@@ -29,7 +31,7 @@ def yaml_of(folder: Path) -> Path | None:
     """The file that names classes and a part; one called data.yaml before others."""
     for file in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")], key=lambda p: (p.stem != "data", p.name)):
         try:
-            known = _parsed(file)
+            known = _parsed(file, folder)
         except DataError:
             continue
         if isinstance(known, dict) and "names" in known and _PARTS & set(known):
@@ -42,13 +44,12 @@ def is_plain(folder: Path) -> bool:
     return (folder / "classes.txt").is_file() and all((folder / name).is_dir() for name in ("images", "labels"))
 
 
-def _parsed(file: Path) -> Any:
+def _parsed(file: Path, folder: Path) -> Any:
     """The YAML with every scalar as the text it is: a class may be called `no` or `1.0`."""
     try:
-        if file.stat().st_size > _LARGEST:
-            raise DataError(f"{file} is too large for a data.yaml.")
-        return yaml.load(file.read_bytes(), Loader=yaml.BaseLoader)  # makes texts, lists and mappings, no objects
-    except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
+        text = text_of(file, folder, _LARGEST)
+        return yaml.load(text, Loader=yaml.BaseLoader)  # makes texts, lists and mappings, no objects
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise DataError(f"{file} is not valid YAML: {' '.join(str(error).split())}") from error
 
 
@@ -56,12 +57,8 @@ def layout_of(path: Path, shown: str) -> Layout:
     """What the data.yaml at `path`, or in the folder `path`, says; DataError where it makes no sense."""
     file = path if path.is_file() else yaml_of(path)
     if file is None:
-        root = path.resolve()
-        names = tuple(line.strip() for line in text_of(root / "classes.txt").splitlines() if line.strip())
-        inner = sorted(p for p in (root / "images").iterdir() if p.is_dir() and part_of(p.name))
-        parts: dict[str | None, list[Path]] = {part_of(p.name): [p] for p in inner}
-        return Layout(root, names, parts or {None: [root / "images"]}, root / "classes.txt")
-    known = _parsed(file)
+        return _plain(path.resolve())
+    known = _parsed(file, file.resolve().parent if path.is_file() else path)
     if not isinstance(known, dict) or "names" not in known or not _PARTS & set(known):
         raise DataError(
             f"{shown} is no data.yaml of a YOLO data set: "
@@ -88,6 +85,18 @@ def layout_of(path: Path, shown: str) -> Layout:
         },
         file.resolve(),
     )
+
+
+def _plain(root: Path) -> Layout:
+    """Of a folder where classes.txt stands in for a data.yaml."""
+    names = tuple(line.strip() for line in text_of(root / "classes.txt", root).splitlines() if line.strip())
+    inner = sorted(p for p in (root / "images").iterdir() if p.is_dir() and part_of(p.name))
+    parts: dict[str | None, list[Path]] = {part_of(p.name): [p] for p in inner}
+    parts = parts or {None: [root / "images"]}
+    for place in (places[0] for places in parts.values()):
+        if not place.resolve().is_relative_to(root):
+            raise DataError(f"{place} is a link that leads out of the folder {root}, and nothing outside it is read.")
+    return Layout(root, names, parts, root / "classes.txt")
 
 
 def _texts(value: Any, shown: str, key: str) -> list[str]:
@@ -123,12 +132,6 @@ def _names(given: Any, shown: str) -> tuple[str, ...]:
         raise DataError(f"{shown}: names lists no classes.")
     names = tuple(_texts(given, shown, "names"))
     if len(set(names)) < len(names):
-        raise DataError(f"{shown}: names has a class twice: {next(n for n in names if names.count(n) > 1)}.")
+        twice = next(name for name, count in Counter(names).items() if count > 1)
+        raise DataError(f"{shown}: names has a class twice: {twice}.")
     return names
-
-
-def text_of(file: Path) -> str:
-    try:
-        return file.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file} cannot be read as text: {error}.") from error

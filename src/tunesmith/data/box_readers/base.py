@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from tunesmith.data.options import DataOptions
+from tunesmith.errors import DataError
 from tunesmith.plugin import Plugin, Registry
 
 Corners = tuple[float, float, float, float]
@@ -136,6 +137,20 @@ def locate(name: Any, places: Sequence[Path]) -> tuple[Path | None, str]:
             except PictureFault as fault:
                 reason = str(fault)
     return None, f'the picture "{name}": {reason}'
+
+
+def text_of(file: Path, root: Path, largest: int = 1 << 26) -> str:
+    """The text of a file that must lie in the folder `root` and have at most `largest` bytes; DataError else."""
+    try:
+        if not file.is_file():
+            raise DataError(f"{file} is no file.")
+        if not file.resolve().is_relative_to(root.resolve()):
+            raise DataError(f"{file} is a link that leads out of the folder {root}, and nothing outside it is read.")
+        if (size := file.stat().st_size) > largest:
+            raise DataError(f"{file} has {size:,} bytes; at most {largest:,} may be.")
+        return file.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file} cannot be read as text: {error}.") from error
 
 
 def files_sha256(root: Path, files: Iterable[Path]) -> str:

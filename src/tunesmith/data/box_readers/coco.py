@@ -27,6 +27,7 @@ from tunesmith.data.box_readers.base import (
 )
 from tunesmith.data.find import pictures_within
 from tunesmith.data.options import DataOptions
+from tunesmith.data.strict_json import key_twice
 from tunesmith.errors import DataError
 
 
@@ -99,8 +100,7 @@ def _slim(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object without its outlines, which would fill the memory."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f'the key "{next(key for key in keys if keys.count(key) > 1)}" stands twice in one object')
+        raise ValueError(f'the key "{key_twice(pairs)}" stands twice in one object')
     for key in ("segmentation", "keypoints"):
         found.pop(key, None)
     return found

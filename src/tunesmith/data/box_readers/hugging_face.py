@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from tunesmith.data.box_readers._arrow_splits import parquet_files, splits_of
 from tunesmith.data.box_readers.base import (
     Annotated,
     BoxReader,
@@ -28,12 +29,10 @@ from tunesmith.data.options import DataOptions
 from tunesmith.data.parts import part_of
 from tunesmith.errors import DataError
 
-PREFIX = "hf:"
 _BOXES = ("bbox", "bboxes", "boxes", "box")
 _CLASSES = ("category", "categories", "label", "labels", "class", "class_label", "category_id")
 _OBJECTS = ("objects", "annotations", "faces")
 _PICTURES = ("image", "picture", "img")
-_BATCH = 64
 _PROBED = 200
 """Pictures that decide what the four numbers of a box mean."""
 
@@ -47,11 +46,12 @@ class HuggingFace(BoxReader):
         """A folder that `save_to_disk` wrote, or that holds Parquet files (in it or in its folder `data`)."""
         if not path.is_dir():
             return False
-        return any((path / name).is_file() for name in ("dataset_dict.json", "dataset_info.json")) or bool(_files(path))
+        saved = any((path / name).is_file() for name in ("dataset_dict.json", "dataset_info.json"))
+        return saved or bool(parquet_files(path))
 
     def tables(self, path: Path, options: DataOptions, *, shown: str) -> Iterator[BoxTable]:
         """One table a split."""
-        splits = _splits(path, shown)
+        splits = splits_of(path, shown)
         parts = {name: part_of(name) for name in splits}
         if len(splits) > 1 and not any(parts.values()):
             raise DataError(f"{shown} has the splits {', '.join(splits)}; none is called train. Name one as a folder.")
@@ -66,74 +66,15 @@ class HuggingFace(BoxReader):
 
     def sha256(self, path: Path) -> str:
         """Hash of the Arrow or Parquet files."""
-        if path.is_file() or _files(path):
-            return files_sha256(path.parent if path.is_file() else path, [path] if path.is_file() else _files(path))
+        if files := [path] if path.is_file() else parquet_files(path):
+            return files_sha256(path.parent if path.is_file() else path, files)
         digest = hashlib.sha256()
-        for name, rows in sorted(_splits(path, str(path)).items()):
+        for name, rows in sorted(splits_of(path, str(path)).items()):
             digest.update(name.encode())
             for file in rows.cache_files:
                 with open(file["filename"], "rb") as stream:
                     digest.update(hashlib.file_digest(stream, "sha256").digest())
         return digest.hexdigest()
-
-
-def _files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    found = sorted(folder.glob("*.parquet")) or sorted((folder / "data").glob("*.parquet"))
-    return [file for file in found if file.is_file() and file.name[0] != "."]
-
-
-def _splits(path: Path, shown: str) -> dict[str, Any]:
-    import datasets
-
-    try:
-        if files := [path] if path.is_file() else _files(path):
-            return _from_parquet(files)
-        found = datasets.load_from_disk(str(path)) if path.is_dir() else _from_hub(shown)
-    except DataError:
-        raise
-    except Exception as error:  # the library raises many kinds; each of them means: this cannot be loaded
-        raise DataError(f"{shown} cannot be loaded by datasets: {type(error).__name__}: {error}") from error
-    return dict(found) if isinstance(found, datasets.DatasetDict) else {"": found}
-
-
-class _ParquetRows:
-    """The rows of some Parquet files of one form, a few at a time; like a `datasets.Dataset` as far as needed here."""
-
-    def __init__(self, files: Sequence[Path]) -> None:
-        import datasets
-        import pyarrow.parquet as pq
-
-        self._files = files
-        self.features = datasets.Features.from_arrow_schema(pq.read_schema(files[0]))
-        self.column_names = list(self.features)
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        import pyarrow.parquet as pq
-
-        for file in self._files:
-            with pq.ParquetFile(file, memory_map=True) as stream:
-                for batch in stream.iter_batches(batch_size=_BATCH):
-                    yield from batch.to_pylist()
-
-
-def _from_parquet(files: Sequence[Path]) -> dict[str, Any]:
-    parts: dict[str, list[Path]] = {}
-    for file in files:
-        parts.setdefault((part_of(file.name) or "") if len(files) > 1 else "", []).append(file)
-    if len(parts) > 1 and "" in parts:
-        raise DataError(f"{parts[''][0]} is called by no part of the data, while other files beside it are.")
-    return {part: _ParquetRows(parts[part]) for part in parts}
-
-
-def _from_hub(shown: str) -> Any:
-    import datasets
-
-    name = shown.removeprefix(PREFIX)
-    owner, _, rest = name.partition("/")
-    repository, _, config = rest.partition("/")
-    return datasets.load_dataset(f"{owner}/{repository}" if repository else owner, config or None)
 
 
 def _fill(table: BoxTable, rows: Any, path: Path) -> None:
@@ -147,19 +88,19 @@ def _fill(table: BoxTable, rows: Any, path: Path) -> None:
     kind = inner[category]
     kind = getattr(kind, "feature", kind)
     names = tuple(kind.names) if isinstance(kind, datasets.ClassLabel) else ()
-    if isinstance(rows, datasets.Dataset):
-        rows = rows.with_format(None)
-        if isinstance(rows.features[picture], datasets.Image):
-            rows = rows.cast_column(picture, datasets.Image(decode=False))
     within = path if path.is_dir() else path.parent if path.is_file() else Path(datasets.config.HF_CACHE_HOME)
-    found = ((row, _listed(row[objects])) for row in rows)
+    found = ((row, _listed(row[objects])) for row, _ in rows if row is not None)
     corners = _is_corners(islice(found, _PROBED), box, picture, within)
     table.classes = names
     table.facts = {"format": "hugging_face", "corners": "[x1, y1, x2, y2]" if corners else "[x, y, width, height]"}
-    table.pictures = (
-        _annotated(number, row, picture, [_box(o, n, box, category, names, corners) for n, o in many], within)
-        for number, (row, many) in enumerate(((row, _listed(row[objects])) for row in rows), start=1)
-    )
+
+    def annotated(number: int, row: Mapping[str, Any] | None, reason: str) -> Annotated:
+        if row is None:
+            return Annotated(number, None, (), reason=reason)
+        boxes = [_box(one, n, box, category, names, corners) for n, one in _listed(row[objects])]
+        return _annotated(number, row, picture, boxes, within)
+
+    table.pictures = (annotated(number, row, reason) for number, (row, reason) in enumerate(rows, start=1))
 
 
 def _one_of(known: Sequence[str], columns: Sequence[str], where: str, what: str) -> str:

@@ -32,10 +32,12 @@ from tunesmith.data.box_readers.base import (
     files_sha256,
     four_numbers,
     locate,
+    text_of,
 )
 from tunesmith.data.find import pictures_within
 from tunesmith.data.options import DataOptions
 from tunesmith.data.parts import part_of
+from tunesmith.data.readers._walk import names_in
 from tunesmith.errors import DataError
 
 LARGEST, DEEPEST = 16 << 20, 50
@@ -44,12 +46,16 @@ _EDGES = ("xmin", "ymin", "xmax", "ymax")
 
 
 class _Layout(NamedTuple):
-    """XML files of one part; `missing` are names that its list has and no XML file."""
+    """Names of the XML files of one part; `missing` are names that its list has and no XML file."""
 
     part: str | None
     folder: Path
-    files: list[Path]
+    names: list[str]
     missing: list[str]
+
+    @property
+    def files(self) -> Iterator[Path]:
+        return (self.folder / name for name in self.names)
 
 
 class Voc(BoxReader):
@@ -88,7 +94,7 @@ def _layouts(path: Path) -> tuple[list[_Layout], list[str]]:
             lists["train"] = lists["trainval"]
             lists.pop("val", None)  # it is within trainval
         named = {part: lists[name] for name in lists if (part := part_of(name))}
-        return _listed(folder, files, named) if "train" in named else ([_Layout(None, folder, files, [])], [])
+        return _listed(path, folder, files, named) if "train" in named else ([_Layout(None, folder, files, [])], [])
     found = [(part, p) for p in sorted(path.iterdir()) if p.is_dir() and (part := part_of(p.name))]
     inner = [(part, p / "Annotations" if (p / "Annotations").is_dir() else p) for part, p in found]
     layouts = [_Layout(part, p, files, []) for part, p in inner if (files := _xmls(p))]
@@ -98,15 +104,11 @@ def _layouts(path: Path) -> tuple[list[_Layout], list[str]]:
     return ([_Layout(None, path, files, [])] if files else []), []
 
 
-def _listed(folder: Path, files: list[Path], lists: dict[str, Path]) -> tuple[list[_Layout], list[str]]:
-    by_name = {file.stem: file for file in files}
+def _listed(root: Path, folder: Path, files: list[str], lists: dict[str, Path]) -> tuple[list[_Layout], list[str]]:
+    by_name = {Path(file).stem: file for file in files}
     layouts, used = [], set()
     for part, file in lists.items():
-        try:
-            lines = file.read_bytes().decode("utf-8-sig").splitlines()
-        except (UnicodeDecodeError, OSError) as error:
-            raise DataError(f"{file} cannot be read as text: {error}.") from error
-        names = list(dict.fromkeys(line.strip() for line in lines))
+        names = list(dict.fromkeys(line.strip() for line in text_of(file, root).splitlines()))
         names = [name for name in names if name]
         used.update(names)
         missing = [name for name in names if name not in by_name]
@@ -117,8 +119,9 @@ def _listed(folder: Path, files: list[Path], lists: dict[str, Path]) -> tuple[li
     return layouts, [f"{len(left)} XML files stand in no list of ImageSets/Main and are not used, such as {left[0]}."]
 
 
-def _xmls(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() == ".xml" and p.name[0] != "." and p.is_file())
+def _xmls(folder: Path) -> list[str]:
+    named = (name for name in names_in(folder) if name.lower().endswith(".xml") and name[0] != ".")
+    return [name for name in named if (folder / name).is_file()]
 
 
 def _pictures(root: Path, layout: _Layout, table: BoxTable, given: Path | None) -> Iterator[Annotated]:
@@ -192,9 +195,9 @@ def _parsed(file: Path, root: Path) -> ElementTree.Element:
     """The XML tree, with no document type, no entity, nothing read from elsewhere; ValueError or ExpatError else."""
     if not file.is_relative_to(root):
         raise ValueError("it is a link that leads out of the data folder")
+    if (size := file.stat().st_size) > LARGEST:
+        raise ValueError(f"{size:,} bytes are too many for the labels of one picture")
     content = file.read_bytes()
-    if len(content) > LARGEST:
-        raise ValueError(f"{len(content):,} bytes are too many for the labels of one picture")
     builder, parser, depth = ElementTree.TreeBuilder(), expat.ParserCreate(), 0
 
     def refuse(*_: Any) -> Any:

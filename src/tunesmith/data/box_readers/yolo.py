@@ -14,9 +14,10 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
-from tunesmith.data.box_readers._data_yaml import Layout, is_plain, layout_of, text_of, yaml_of
+from tunesmith.data.box_readers._data_yaml import Layout, is_plain, layout_of, yaml_of
 from tunesmith.data.box_readers.base import (
     PICTURE_ENDINGS,
     Annotated,
@@ -26,13 +27,17 @@ from tunesmith.data.box_readers.base import (
     files_sha256,
     four_numbers,
     locate,
+    text_of,
 )
 from tunesmith.data.options import DataOptions
+from tunesmith.data.readers._walk import leads_out, names_in, walk
 from tunesmith.errors import DataError
 
 _NOT_LABELS = ("classes.txt", "labels.txt", "obj.names", "readme.txt", "notes.txt")
 _SLACK = 0.01
 """How far a share may lie over 1 before the line is refused instead of clipped."""
+_LARGEST = 16 << 20
+"""Bytes that the labels of one picture may have."""
 
 
 class Yolo(BoxReader):
@@ -57,28 +62,28 @@ class Yolo(BoxReader):
     def sha256(self, path: Path) -> str:
         """Hash of the label files and of what names the classes."""
         layout = layout_of(path, str(path))
-        pictures = [p for places in layout.parts.values() for place in places for p in _listed(place, layout)[0]]
-        labels = [file for file in (_label_of(p, layout.root) for p in pictures) if file.is_file()]
-        return files_sha256(layout.root, [layout.own, *dict.fromkeys(labels)])
+        pictures = (p for places in layout.parts.values() for place in places for p, _, _ in _listed(place, layout))
+        labels = dict.fromkeys(str(_label_of(p, layout.root)) for p in pictures if p is not None)
+        found = (file for file in map(Path, labels) if file.is_file() and not leads_out(file, layout.root))
+        return files_sha256(layout.root, chain([layout.own], found))
 
 
-def _listed(place: Path, layout: Layout) -> tuple[list[Path], list[tuple[str, str]]]:
-    """The pictures of a folder (or of a text file that lists them), and those that cannot be had, with reasons."""
+def _listed(place: Path, layout: Layout) -> Iterator[tuple[Path | None, str, str]]:
+    """The pictures of a folder (or of a text file that lists them), each with its name, or None, its name and why."""
     if place.is_dir():
-        found = []
-        for folder, inner, names in os.walk(place):
-            inner.sort()
-            paths = (Path(folder, name) for name in names if name[0] != "." and name.lower().endswith(PICTURE_ENDINGS))
-            found += [path for path in paths if path.resolve().is_relative_to(layout.root)]
-        return sorted(found), []
-    pictures, faults = [], []
-    for line in filter(None, map(str.strip, text_of(place).splitlines())):
+        for file in map(Path, walk(place, _is_picture)):
+            if leads_out(file, layout.root):
+                yield None, file.name, "the picture is a link that leads out of the data folder"
+            else:
+                yield file, file.name, ""
+        return
+    for line in filter(None, map(str.strip, text_of(place, layout.root).splitlines())):
         path, reason = locate(line, [layout.root, place.parent])
-        if path is None:
-            faults.append((line, reason))
-        else:
-            pictures.append(path)
-    return pictures, faults
+        yield path, line, reason
+
+
+def _is_picture(name: str, is_folder: bool) -> bool:
+    return is_folder or (name[0] != "." and name.lower().endswith(PICTURE_ENDINGS))
 
 
 def _label_of(picture: Path, root: Path) -> Path:
@@ -92,34 +97,38 @@ def _label_of(picture: Path, root: Path) -> Path:
 
 
 def _pictures(layout: Layout, places: list[Path], table: BoxTable, base: str) -> Iterator[Annotated]:
-    seen: set[Path] = set()
+    seen: set[str] = set()
     kinds: Counter[str] = Counter()
+    labelled = False
     for place in places:
-        pictures, faults = _listed(place, layout)
-        for line, reason in faults:
-            yield Annotated(1, None, (), reason=reason, raw=line)
-        for picture in pictures:
+        for picture, name, fault in _listed(place, layout):
+            if picture is None:
+                yield Annotated(1, None, (), reason=fault, raw=name)
+                continue
             label = _label_of(picture, layout.root)
-            seen.add(label)
+            seen.add(str(label))
+            labelled = labelled or label.is_file()
             shown = f"{base}/{label.relative_to(layout.root).as_posix()}"
             boxes, reason = _boxes(label, layout, shown, kinds)
             path = None if reason else picture.resolve()
             yield Annotated(1, path, boxes, reason=reason, raw=picture.name, file=shown)
-    if seen and not any(label.is_file() for label in seen):
-        where = next(iter(seen)).parent
+    if seen and not labelled:
+        where = Path(next(iter(seen))).parent
         raise DataError(f"{table.file}: not one picture has a label file; they are looked for in {where}.")
     _strays(layout, seen, table, base, kinds)
     if outlines := kinds["outline"]:
         table.notes.append(f"{table.file}: {outlines} lines hold outlines; the box around each is taken.")
 
 
-def _strays(layout: Layout, seen: set[Path], table: BoxTable, base: str, kinds: Counter[str]) -> None:
+def _strays(layout: Layout, seen: set[str], table: BoxTable, base: str, kinds: Counter[str]) -> None:
     """Boxes in label files that no picture belongs to."""
-    for folder in sorted({label.parent for label in seen if label.parent.is_dir()}):
-        for label in sorted(folder.glob("*.txt")):
-            if label in seen or label.name.casefold() in _NOT_LABELS:
+    for folder in sorted({os.path.dirname(label) for label in seen}):
+        if not os.path.isdir(folder):
+            continue
+        for label in (Path(folder, name) for name in names_in(folder) if name.endswith(".txt")):
+            if str(label) in seen or label.name.casefold() in _NOT_LABELS:
                 continue
-            if any((folder / (label.stem + ending)).exists() for ending in PICTURE_ENDINGS):
+            if any(label.with_name(label.stem + ending).exists() for ending in PICTURE_ENDINGS):
                 continue
             shown = f"{base}/{label.relative_to(layout.root).as_posix()}"
             boxes, _ = _boxes(label, layout, shown, kinds)
@@ -132,9 +141,9 @@ def _boxes(label: Path, layout: Layout, shown: str, kinds: Counter[str]) -> tupl
     if not label.resolve().is_relative_to(layout.root):
         return (), "its label file is a link that leads out of the data folder"
     try:
-        lines = label.read_bytes().decode("utf-8-sig").splitlines()
-    except (UnicodeDecodeError, OSError) as error:
-        return (), f"its label file cannot be read as text: {error}"
+        lines = text_of(label, layout.root, _LARGEST).splitlines()
+    except DataError as error:
+        return (), f"its label file: {error}"
     return tuple(_box(line, n, layout.names, shown, kinds) for n, line in enumerate(lines, start=1) if line.strip()), ""
 
 

@@ -14,6 +14,8 @@ from tunesmith.plugin import Plugin, Registry
 
 SAMPLE = 200
 """Rows looked at before reading starts, to find columns."""
+SAMPLE_SIZE = 1 << 24
+"""Characters and bytes of theirs that are enough."""
 
 
 class Row(NamedTuple):
@@ -82,13 +84,24 @@ def peek(rows: Iterator[Row], most: int = SAMPLE) -> tuple[tuple[Mapping[str, An
     """The first good rows' values (at most `most`, few where rows are heavy), and all rows again from the first on."""
     seen: list[Row] = []
     good: list[Mapping[str, Any]] = []
+    size = 0
     for row in rows:
         seen.append(row)
         if row.values is not None:
             good.append(row.values)
-        if len(good) >= most or len(seen) >= 10 * most:
+        size += _size(row.values) + _size(row.raw)
+        if len(good) >= most or len(seen) >= 10 * most or size > SAMPLE_SIZE * (1 if good else 16):
             break
     return tuple(good), chain(seen, rows)
+
+
+def _size(value: Any) -> int:
+    """Characters and bytes in a value and in what it holds."""
+    if isinstance(value, str | bytes):
+        return len(value)
+    if isinstance(value, Mapping):
+        return sum(map(_size, value)) + sum(map(_size, value.values()))
+    return 1 + sum(map(_size, value)) if isinstance(value, list | tuple) else 1
 
 
 def columns_of(sample: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:

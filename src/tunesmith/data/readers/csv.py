@@ -145,7 +145,7 @@ def _header(sample: Sequence[Record], options: DataOptions, shown: str) -> tuple
         usual = Counter(len(r.fields) for r in sample if r.fields is not None).most_common(1)[0][0]
         return None, tuple(f"column_{i + 1}" for i in range(usual))
     names = [cell or f"column_{i + 1}" for i, cell in enumerate(cells)]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise DataError(
             f'{shown}: the header (line {first.line}) names {len(names)} columns, but "{twice[0]}" stands there more '

@@ -1,7 +1,8 @@
 """A Hugging Face data set: a folder written by `save_to_disk`, or a name on the hub (`hf:NAME`, `hf:NAME/CONFIG`).
 
 The hub is asked only because the recipe names it; code from the hub is never run. Splits called train, validation (dev)
-and test become the parts; class numbers become their names where the data set knows them.
+and test become the parts; class numbers become their names where the data set knows them. Pictures, sounds and videos
+are what the data set has: their bytes, or a path that is looked up in the folder; no address is fetched.
 """
 
 from __future__ import annotations
@@ -13,12 +14,11 @@ from typing import Any
 
 from tunesmith.data.options import DataOptions
 from tunesmith.data.parts import part_of
-from tunesmith.data.readers.base import SAMPLE, Reader, Row, Table, peek
+from tunesmith.data.readers._arrow_rows import refuse_outside, rows_of_saved
+from tunesmith.data.readers.base import Reader, Row, Table, peek
 from tunesmith.errors import DataError
 
 PREFIX = "hf:"
-FEW = 16
-"""Rows that are held together where they hold pictures."""
 
 
 class HuggingFace(Reader):
@@ -36,14 +36,14 @@ class HuggingFace(Reader):
             raise DataError(f"{shown} has the splits {', '.join(splits)}; none is called train. Name one as a folder.")
         left = [name for name in splits if parts[name] is None and len(splits) > 1]
         notes = [f"{shown}: the splits {', '.join(left)} are not used."] if left else []
-        for name, rows_of in splits.items():
+        for name, split in splits.items():
             if name in left:
                 continue
-            heavy = _pictures(rows_of)
-            sample, rows = peek(_rows(rows_of, hub=not path.is_dir()), FEW if heavy else SAMPLE)
+            file = f"{shown}/{name}" if name else shown
+            sample, rows = peek(_rows(split, file, hub=not path.is_dir()))
             yield Table(
-                file=f"{shown}/{name}" if name else shown,
-                columns=tuple(rows_of.column_names),
+                file=file,
+                columns=tuple(split.column_names),
                 rows=rows,
                 sample=sample,
                 part=parts[name] if len(splits) > 1 else None,
@@ -70,9 +70,10 @@ def _splits(path: Path, shown: str) -> dict[str, Any]:
         raise
     except Exception as error:  # the library raises many kinds; each of them means: this cannot be loaded
         raise DataError(f"{shown} cannot be loaded by datasets: {type(error).__name__}: {error}") from error
-    if isinstance(found, datasets.DatasetDict):
-        return dict(found)
-    return {"": found}
+    splits = dict(found) if isinstance(found, datasets.DatasetDict) else {"": found}
+    if path.is_dir():
+        refuse_outside(splits, path, shown)
+    return splits
 
 
 def _from_hub(shown: str) -> Any:
@@ -91,29 +92,27 @@ def _pictures(split: Any) -> list[str]:
     return [name for name, feature in split.features.items() if isinstance(feature, datasets.Image)]
 
 
-def _rows(split: Any, *, hub: bool) -> Iterator[Row]:
+def _rows(split: Any, shown: str, *, hub: bool) -> Iterator[Row]:
     import datasets
 
-    pictures = _pictures(split)
-    for name in pictures:  # the files' own bytes: decoding is checked elsewhere, and once
-        split = split.cast_column(name, datasets.Image(decode=False))
+    pictures = _pictures(split) if hub else []
     names = {k: f.names for k, f in split.features.items() if isinstance(f, datasets.ClassLabel)}
     lists = {
         k: f.feature.names
         for k, f in split.features.items()
         if isinstance(f, datasets.List) and isinstance(f.feature, datasets.ClassLabel)
     }
-    number = 0
-    for batch in split.with_format(None).iter(batch_size=FEW if pictures else 1000):
-        for key in pictures if hub else ():
-            batch[key] = [_from_cache(cell) for cell in batch[key]]
-        for key in batch.keys() & names.keys():
-            batch[key] = [_name(one, names[key]) for one in batch[key]]
-        for key in batch.keys() & lists.keys():
-            batch[key] = [None if many is None else [_name(one, lists[key]) for one in many] for many in batch[key]]
-        for values in zip(*batch.values(), strict=True):
-            number += 1
-            yield Row(number, dict(zip(batch, values, strict=True)))
+    for number, (row, reason) in enumerate(rows_of_saved(split, shown), start=1):
+        if row is None:
+            yield Row(number, None, reason)
+            continue
+        for key in pictures:
+            row[key] = _from_cache(row[key])
+        for key, known in names.items():
+            row[key] = _name(row[key], known)
+        for key, known in lists.items():
+            row[key] = None if row[key] is None else [_name(one, known) for one in row[key]]
+        yield Row(number, row)
 
 
 def _from_cache(cell: Any) -> Any:

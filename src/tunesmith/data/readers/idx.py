@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from tunesmith.data.options import DataOptions
+from tunesmith.data.readers._walk import leads_out
 from tunesmith.data.readers.base import Reader, Row, Table
 from tunesmith.errors import DataError
 
@@ -62,7 +63,9 @@ def _images(path: Path) -> list[Path]:
     """The files of images; of a plain one and a .gz of the same name the plain one."""
     if not path.is_dir():
         return [path] if _IMAGES.fullmatch(path.name) else []
+    home = path.resolve()
     files = sorted(file for file in path.iterdir() if _IMAGES.fullmatch(file.name) and file.is_file())
+    files = [file for file in files if not leads_out(file, home)]
     return [file for file in files if not (file.suffix == ".gz" and file.with_suffix("") in files)]
 
 
@@ -71,8 +74,9 @@ def _labels(images: Path) -> Path | None:
     name = _IMAGES.fullmatch(images.name)
     assert name is not None
     wanted = f"{name['stem']}labels{name['gap']}idx1{name['rest']}".casefold()
+    home = images.parent.resolve()
     found = [file for file in sorted(images.parent.iterdir()) if file.name.casefold() in (wanted, wanted + ".gz")]
-    return found[0] if found else None
+    return next((file for file in found if file.is_file() and not leads_out(file, home)), None)
 
 
 def _part(name: str) -> str | None:
@@ -84,23 +88,24 @@ def _rows(images: Path, labels: Path | None, shown: str) -> Iterator[Row]:
     with _open(images) as stream:
         count, *shape = _header(stream, shown, (3, 4))
         head, size = _form(shape, shown)
-        names = None if labels is None else _label_numbers(labels, count, shown)
+        numbers = None if labels is None else _label_numbers(labels, count, shown)
         for number in range(count):
             values: dict[str, object] = {"image": head + _exactly(stream, size, shown, f"picture {number + 1}")}
-            if names is not None:
-                values["label"] = names[number]
+            if numbers is not None:
+                values["label"] = next(numbers)
             yield Row(number + 1, values)
-        if stream.read(1):
+        if _read(stream, 1, shown, "its end"):
             raise DataError(f"{shown}: more follows the {count:,} pictures that its header counts; fetch it again.")
 
 
-def _label_numbers(labels: Path, pictures: int, shown: str) -> bytes:
-    """The label of each picture, as bytes 0 to 255 [pictures]."""
+def _label_numbers(labels: Path, pictures: int, shown: str) -> Iterator[int]:
+    """The label of each picture, 0 to 255, one after the other: what a header counts need not be there."""
     with _open(labels) as stream:
         (count,) = _header(stream, str(labels), (1,))
         if count != pictures:
             raise DataError(f"{shown} holds {pictures:,} pictures, but {labels.name} {count:,} labels: no pair.")
-        return _exactly(stream, count, str(labels), "the labels")
+        for _ in range(count):
+            yield _exactly(stream, 1, str(labels), "the labels")[0]
 
 
 def _header(stream: IO[bytes], shown: str, dimensions: tuple[int, ...]) -> tuple[int, ...]:
@@ -127,10 +132,14 @@ def _open(path: Path) -> IO[bytes]:
 
 
 def _exactly(stream: IO[bytes], size: int, shown: str, what: str) -> bytes:
-    try:
-        found = stream.read(size)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{shown} is damaged at {what}: {error}. Fetch it again.") from error
+    found = _read(stream, size, shown, what)
     if len(found) < size:
         raise DataError(f"{shown} ends in the middle of {what}: it was cut off. Fetch it again.")
     return found
+
+
+def _read(stream: IO[bytes], size: int, shown: str, what: str) -> bytes:
+    try:
+        return stream.read(size)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{shown} is damaged at {what}: {error}. Fetch it again.") from error

@@ -16,6 +16,8 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from tunesmith.data.known_names import PICTURE_ENDINGS
@@ -51,18 +53,15 @@ class ImageFolder(Reader):
         for part, root in _parts(path):
             name = f"{shown.rstrip('/')}/{root.name}" if part else shown.rstrip("/")
             found = _scan(root)
-            columns = ("image", "label") if any(label for label, _ in found.pictures) else ("image",)
-            prefix = f"{root.name}/" if part else ""
-            rows = [
-                {"image": prefix + inside, **({"label": label} if label else {})} for label, inside in found.pictures
-            ]
+            classes = sorted({label for label, _ in found.pictures if label})
+            values = partial(_values, found.pictures, f"{root.name}/" if part else "")
             yield Table(
                 file=name,
-                columns=columns,
-                rows=(Row(1, row, file=f"{shown.rstrip('/')}/{row['image']}") for row in rows),
-                sample=tuple(rows[:SAMPLE]),
+                columns=("image", "label") if classes else ("image",),
+                rows=(Row(1, row, file=f"{shown.rstrip('/')}/{row['image']}") for row in values()),
+                sample=tuple(islice(values(), SAMPLE)),
                 part=part,
-                facts={"classes": sorted({label for label, _ in found.pictures if label})},
+                facts={"classes": classes},
                 notes=[*found.notes(name), *_beside(path, shown)],
             )
 
@@ -83,9 +82,9 @@ class ImageFolder(Reader):
 
 @dataclass
 class _Found:
-    """What one folder of class folders holds. pictures: label ("" for none) and path from the folder."""
+    """What one folder of class folders holds. pictures: label ("" for none) and paths from the folder."""
 
-    pictures: list[tuple[str, str]] = field(default_factory=list)
+    pictures: list[tuple[str, list[str]]] = field(default_factory=list)
     spellings: dict[str, set[str]] = field(default_factory=dict)
     empty: list[str] = field(default_factory=list)
     aside: dict[str, list[str]] = field(default_factory=dict)
@@ -113,8 +112,8 @@ def _scan(root: Path) -> _Found:
         if _is_folder(entry) and not _is_hidden(entry.name):
             label = unicodedata.normalize("NFC", entry.name)
             pictures = list(_walk(entry.path, f"{entry.name}/", found.aside))
-            found.pictures += [(label, path) for path in pictures]
             if pictures:
+                found.pictures.append((label, pictures))
                 found.spellings.setdefault(label, set()).add(entry.name)
             else:
                 found.empty.append(label)
@@ -122,8 +121,14 @@ def _scan(root: Path) -> _Found:
             if not entry.name.casefold().startswith(_NO_DATA):
                 found.aside.setdefault(reason, []).append(entry.name)
         else:
-            found.pictures.append(("", entry.name))
+            found.pictures.append(("", [entry.name]))
     return found
+
+
+def _values(pictures: Sequence[tuple[str, list[str]]], prefix: str) -> Iterator[dict[str, str]]:
+    for label, paths in pictures:
+        for inside in paths:
+            yield {"image": prefix + inside, **({"label": label} if label else {})}
 
 
 def _walk(folder: Path | str, inside: str, aside: dict[str, list[str]] | None = None) -> Iterator[str]:

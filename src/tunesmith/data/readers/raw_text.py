@@ -12,16 +12,18 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import ClassVar
 
 from tunesmith.data.columns import folded
-from tunesmith.data.encoding import find_encoding, line_end, lines, open_text
+from tunesmith.data.encoding import LONGEST_LINE, find_encoding, line_end, lines, open_text
 from tunesmith.data.known_names import ANSWER, ASKED, ASKED_ELSE, CHOSEN, REJECTED
 from tunesmith.data.options import DataOptions
 from tunesmith.data.parts import part_of
+from tunesmith.data.readers._walk import leads_out, names_in, walk
 from tunesmith.data.readers.base import Reader, Row, Table
 from tunesmith.errors import DataError
 
@@ -41,25 +43,29 @@ class RawText(Reader):
 
     def makes_do(self, path: Path) -> bool:
         """A folder with text files at any depth."""
-        return path.is_dir() and any(_texts(path))
+        return path.is_dir() and any(_texts(path, path.resolve()))
 
     def tables(self, path: Path, options: DataOptions, *, shown: str) -> Iterator[Table]:
         """One table a part."""
+        home = path.resolve()
         for part, root in _parts(path):
             name = f"{shown.rstrip('/')}/{root.name}" if part else shown
-            files = [root] if root.is_file() else list(_texts(root))
-            size = sum(file.stat().st_size for file in files)
+            files = partial(_files, root, home)
+            count = size = 0
+            for file in files():
+                count, size = count + 1, size + file.stat().st_size
             longest = None if options.template.given else min(max(size // PIECES, SHORTEST), LONGEST)
             encodings: Counter[str] = Counter()
-            notes: list[str] = []
-            sample = [_place(file, root) | {"text": file.name} for file in islice(files, 20)]
+            out = [] if path.is_file() else [one for one in names_in(path) if leads_out(path / one, home)]
+            notes = [f"{shown}: left aside are {len(out)} links that lead out of it, such as {out[0]}."] if out else []
+            sample = [_place(file, root) | {"text": file.name} for file in islice(files(), 20)]
             yield Table(
                 file=name,
                 columns=("text", *(column for column in ("file", "folder") if any(column in one for one in sample))),
-                rows=_rows(files, root, name, options.encoding, longest, encodings, notes),
+                rows=_rows(files, count, root, name, options.encoding, longest, encodings, notes),
                 sample=tuple(sample),
                 part=part,
-                facts={"encodings": encodings, "files": len(files), "offers": ["file", "folder"]},
+                facts={"encodings": encodings, "files": count, "offers": ["file", "folder"]},
                 notes=notes,
             )
 
@@ -69,10 +75,11 @@ class RawText(Reader):
             return super().sha256(path)
         digest = hashlib.sha256()
         for _, root in _parts(path):
-            for file in _texts(root):
+            for file in _texts(root, path.resolve()):
                 name = file.relative_to(path).as_posix()
                 digest.update(f"{name}\0{file.stat().st_size}\0".encode(errors="replace"))
-                digest.update(file.read_bytes())
+                with file.open("rb") as stream:
+                    digest.update(hashlib.file_digest(stream, "sha256").digest())
         return digest.hexdigest()
 
 
@@ -91,22 +98,29 @@ def _parts(path: Path) -> list[tuple[str | None, Path]]:
     """The file, or folders of texts, and the part that each is."""
     if path.is_file():
         return [(None, path)]
-    parts = [(part_of(folder.name), folder) for folder in sorted(path.iterdir()) if folder.is_dir()]
-    named = [(part, folder) for part, folder in parts if part and any(_texts(folder))]
+    home = path.resolve()
+    folders = (folder for folder in sorted(path.iterdir()) if folder.is_dir() and not leads_out(folder, home))
+    parts = [(part_of(folder.name), folder) for folder in folders]
+    named = [(part, folder) for part, folder in parts if part and any(_texts(folder, home))]
     return list(named) if any(part == "train" for part, _ in named) else [(None, path)]
 
 
-def _texts(root: Path) -> Iterator[Path]:
-    """Text files by name; nothing hidden, no file about the files, and no link that leads out of the folder."""
-    home = root.resolve()
-    for path in sorted(root.rglob("*")):
-        inside = path.relative_to(root)
-        if path.suffix.lower() != ".txt" or any(name.startswith(".") for name in inside.parts) or not path.is_file():
-            continue
-        if path.stem.casefold().startswith(("readme", "license", "licence")) and not part_of(path.name):
-            continue
-        if path.resolve().is_relative_to(home):
+def _files(root: Path, home: Path) -> Iterator[Path]:
+    return iter([root]) if root.is_file() else _texts(root, home)
+
+
+def _texts(root: Path, home: Path) -> Iterator[Path]:
+    """Text files by name; nothing hidden, no file about the files, and no link that leads out of the folder `home`."""
+    for path in map(Path, walk(root, _is_text)):
+        if path.is_file() and not leads_out(path, home):
             yield path
+
+
+def _is_text(name: str, is_folder: bool) -> bool:
+    if is_folder or name.startswith("."):
+        return not name.startswith(".")
+    about = name.casefold().startswith(("readme", "license", "licence")) and not part_of(name)
+    return Path(name).suffix.lower() == ".txt" and not about
 
 
 def _place(file: Path, root: Path) -> dict[str, str]:
@@ -117,7 +131,8 @@ def _place(file: Path, root: Path) -> dict[str, str]:
 
 
 def _rows(
-    files: list[Path],
+    files: Callable[[], Iterator[Path]],
+    count: int,
     root: Path,
     name: str,
     asked: str,
@@ -126,14 +141,17 @@ def _rows(
     notes: list[str],
 ) -> Iterator[Row]:
     divided = 0
-    for file in files:
+    odd: Counter[str] = Counter()
+    first: dict[str, str] = {}
+    for file in files():
         place = _place(file, root)
         shown = f"{name.rstrip('/')}/{place['file']}" if place else ""
         pieces = 0
         try:
             found = find_encoding(file, asked)
             if found.note:
-                notes.append(found.note)
+                odd[found.name] += 1
+                first.setdefault(found.name, found.note)
             encodings[found.name] += 1
             for line, text in _pieces(file, found.name, longest):
                 pieces += 1
@@ -144,13 +162,17 @@ def _rows(
         divided += pieces > 1
         if not pieces:
             yield Row(1, None, file=shown)
+    for encoding, note in first.items():
+        notes.append(note if odd[encoding] == 1 else f"{note} So it is with {odd[encoding]:,} files in all.")
     if divided:
-        which = f"{divided:,} of {len(files):,} files are" if len(files) > 1 else "the file is"
+        which = f"{divided:,} of {count:,} files are" if count > 1 else "the file is"
         notes.append(f"{name}: {which} divided into pieces of at most {longest:,} characters.")
 
 
 def _pieces(file: Path, encoding: str, longest: int | None) -> Iterator[tuple[int, str]]:
     """(1-based line, text) of each piece that holds more than blanks."""
+    if longest is None and (size := file.stat().st_size) > LONGEST_LINE:
+        raise DataError(f"it has {size:,} bytes, and where every file is whole, one may have at most {LONGEST_LINE:,}")
     with open_text(file, encoding, newline="") as stream:
         newline = line_end(stream.read(1 << 18))
     held: list[tuple[int, str]] = []

@@ -15,8 +15,10 @@ from transformers.models.auto import image_processing_auto
 
 from tunesmith.errors import ModelError, did_you_mean
 from tunesmith.models import vet
+from tunesmith.models.adapter_files import ADAPTER, about_adapter
+from tunesmith.models.claims import check_size
 from tunesmith.models.quiet import quiet
-from tunesmith.models.weights_file import read_weights
+from tunesmith.models.weights_file import TensorEntry
 from tunesmith.types import ModelSource, PictureForm
 
 KINDS = ("detr", "conditional_detr", "deformable_detr", "yolos", "rt_detr", "rt_detr_v2", "d_fine")
@@ -41,9 +43,11 @@ def load_transformers(
     without (Zhang et al. 2022, DINO, arXiv 2203.03605, appendix on hyper-parameters: dropout 0).
     """
     folder = Path(source.path)
-    _vet(folder, pretrained=pretrained)
-    try:
+    tensors = vet_detector(folder, pretrained=pretrained)
+    with vet.reading(folder):
         old_config = AutoConfig.from_pretrained(source.path, trust_remote_code=False)
+        if pretrained:
+            check_size(folder, AutoModelForObjectDetection, old_config, tensors)
         new = _new(old_config, labels, seed)
         with quiet():
             form = picture_form(folder, old_config.model_type, size)
@@ -58,30 +62,33 @@ def load_transformers(
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        raise vet.explain_load_failure(error, folder) from error
     lost = sorted(str(k) for k in info["missing_keys"]) + sorted(str(k[0]) for k in info["mismatched_keys"])
     if lost:
         raise ModelError(
             f"The weights in {folder} lack or misfit {len(lost)} tensors of the {type(old).__name__} that its "
             f"config.json describes: {', '.join(lost[:5])}. Fetch config and weights from the same place."
         )
-    before = [str(old_config.id2label[i]) for i in sorted(old_config.id2label)]
-    drawn = _copy(new, old, before, labels)
+    with vet.reading(folder):
+        before = [str(old_config.id2label[i]) for i in sorted(old_config.id2label)]
+        drawn = _copy(new, old, before, labels)
     vet.check_finite(new)
     return new.eval(), form, drawn
 
 
-def _vet(folder: Path, *, pretrained: bool) -> None:
-    kind = vet.read_config(folder).get("model_type")
+def vet_detector(folder: Path, *, pretrained: bool) -> dict[str, TensorEntry]:
+    """The tensors by name, none unless pretrained; ModelError for what is not a detector of these types in safetensors,
+    an adapter among them (transformers would put adapter_model.bin, a pickle, onto the detector)."""
+    if (folder / ADAPTER).is_file():
+        raise ModelError(about_adapter(folder))
+    config = vet.read_config(folder)
+    kind = config.get("model_type")
     if kind not in KINDS:
         hint = did_you_mean(kind, KINDS) if isinstance(kind, str) else ""
         raise ModelError(
             f'model_type in {folder / "config.json"} is "{kind}", which is not a detector that tunesmith trains.{hint} '
             f"It trains: {', '.join(KINDS)}; and torchvision's (torchvision/fasterrcnn_resnet50_fpn, ...)."
         )
-    if pretrained:
-        read_weights(folder)
+    return vet.vet_weights(folder, config, weights=pretrained)
 
 
 def _new(old: PretrainedConfig, labels: Sequence[str], seed: int) -> nn.Module:

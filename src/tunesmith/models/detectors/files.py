@@ -23,19 +23,22 @@ from __future__ import annotations
 import json
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
 from torch import nn
 from transformers import AutoConfig, AutoModelForObjectDetection
 
+from tunesmith.models.claims import check_size
 from tunesmith.models.detectors.detect import is_transformers
-from tunesmith.models.detectors.detr import picture_form, save_processor
+from tunesmith.models.detectors.detr import picture_form, save_processor, vet_detector
 from tunesmith.models.detectors.detr_loss import plain_module
 from tunesmith.models.detectors.from_torchvision import CONFIG, WEIGHTS, read_folder
 from tunesmith.models.detectors.load import form_of
 from tunesmith.models.detectors.spec import OVER_BACKBONE, Spec, to_config
 from tunesmith.models.quiet import quiet
+from tunesmith.models.vet import check_filled, read_config, reading
 from tunesmith.types import PictureForm, Pretrained
 
 PROGRAM = "load.py"
@@ -60,18 +63,23 @@ def write_detector(model: nn.Module, folder: Path, pretrained: Pretrained) -> No
 
 
 def read_detector(folder: Path) -> tuple[nn.Module, PictureForm, tuple[str, ...]]:
-    """What `write_detector` wrote: the model in evaluation mode, its picture form and its labels."""
-    told = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    if told.get("library") == "torchvision":
+    """What `write_detector` wrote: the model in evaluation mode, its picture form and its labels. ModelError for files
+    that are broken or unsafe."""
+    if read_config(folder).get("library") == "torchvision":
         model, spec = read_folder(folder)
         return model, form_of(spec), spec.labels
-    with quiet():
+    tensors = vet_detector(folder, pretrained=True)
+    with reading(folder), quiet():
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        found: nn.Module = AutoModelForObjectDetection.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        check_size(folder, AutoModelForObjectDetection, config, tensors)
+        loaded: Any = AutoModelForObjectDetection.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
         )
         form = picture_form(folder, config.model_type, None)
-    return found.eval(), form, tuple(str(config.id2label[i]) for i in sorted(config.id2label))
+        labels = tuple(str(config.id2label[i]) for i in sorted(config.id2label))
+    found, info = loaded
+    check_filled(info, folder)
+    return found.eval(), form, labels
 
 
 _START = '''"""Loads this detector with plain torchvision: python -i load.py"""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
@@ -19,6 +17,7 @@ from tunesmith.models.detectors.build import build, freeze_norms, set_eps_of_coc
 from tunesmith.models.detectors.classes import fit_classes
 from tunesmith.models.detectors.pyramid import choose_levels, fill_body, gives_channels_last, make_body
 from tunesmith.models.detectors.spec import DetectorOptions, Spec
+from tunesmith.models.vet import read_config, reading
 from tunesmith.models.vision_weights import read_file
 from tunesmith.types import ModelSource
 
@@ -133,10 +132,21 @@ def load_delivered(
 
 
 def read_folder(folder: Path) -> tuple[nn.Module, Spec]:
-    """Build from config.json and fill from model.safetensors."""
-    spec = specs.from_config(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
-    model = build(spec)
-    model.load_state_dict(load_file(folder / WEIGHTS))
+    """Build from config.json and fill from model.safetensors. ModelError where either is broken or names no detector of
+    these, or they do not fit each other."""
+    config = read_config(folder)
+    kinds = (*specs.NAMED, *specs.OVER_BACKBONE)
+    if config.get("builder") not in kinds:
+        raise ModelError(
+            f'{folder / CONFIG} says builder: "{str(config.get("builder"))[:100]}". It may be {", ".join(kinds)}.'
+        )
+    with reading(folder, "torchvision"):
+        spec = specs.from_config(config)
+        if not isinstance(spec.size, int) or spec.size < 1:
+            raise ModelError(f"{folder / CONFIG} says size: {str(spec.size)[:100]}, which is no number of pixels.")
+        weights = read_file(folder / WEIGHTS)
+        model = build(spec)
+        model.load_state_dict(weights)
     return model, spec
 
 

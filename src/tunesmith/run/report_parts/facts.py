@@ -1,14 +1,13 @@
 """The facts of a run folder, as far as they are there: a run that is still going has some files and not others.
 
-Nothing here fails on a missing or half-written file. What cannot be read is named in `unreadable`, and the report
-says so.
+Nothing here fails on a missing, half-written or foreign file. What cannot be read, or is of another kind than a run
+writes, is left out and named in `unreadable`, and the report says so.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ import numpy as np
 
 from tunesmith.errors import RecipeError, RunError
 from tunesmith.recipe.read import read_yaml
-from tunesmith.run.report_parts import words
+from tunesmith.run.report_parts import kinds, words
+from tunesmith.run.report_parts.run_files import json_of, lines_of, scores_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +128,9 @@ def read_facts(folder: Path) -> Facts:
             "Name the folder that `tunesmith fit` printed (runs/NAME)."
         )
     unreadable: list[str] = []
-    manifest = _json(folder / "manifest.json", unreadable)
+    manifest = kinds.fitting(json_of(folder / "manifest.json", unreadable), kinds.MANIFEST, "manifest.json", unreadable)
     labels, several = list(map(str, manifest.get("labels") or ())), bool(manifest.get("multi_label"))
-    events = list(_lines(folder / "events.jsonl", unreadable))
+    events = list(lines_of(folder / "events.jsonl", unreadable, kinds.EVENT))
     kept, reasons = _quarantine(folder / "quarantine.jsonl", unreadable)
     recipe = _recipe(folder / "recipe.yaml", unreadable)
     files = [folder / "predictions" / f"test_{when}.jsonl" for when in ("before", "after")]
@@ -141,7 +141,7 @@ def read_facts(folder: Path) -> Facts:
         folder=folder,
         recipe=recipe,
         manifest=manifest,
-        scores=_json(folder / "scores.json", unreadable),
+        scores=scores_of(folder / "scores.json", unreadable),
         steps=[e for e in events if e.get("event") == "step"],
         evaluations=[e for e in events if e.get("event") == "evaluated"],
         before=before,
@@ -149,9 +149,9 @@ def read_facts(folder: Path) -> Facts:
         quarantine=kept,
         quarantine_reasons=reasons,
         unreadable=unreadable,
-        boxes=list(_lines(files[1], unreadable)) if detects else [],
-        detection=_json(folder / "predictions" / "detection.json", unreadable) if detects else {},
-        generated=_json(folder / "predictions" / "answers.json", unreadable) if speaks else {},
+        boxes=list(lines_of(files[1], unreadable)) if detects else [],
+        detection=json_of(folder / "predictions" / "detection.json", unreadable) if detects else {},
+        generated=json_of(folder / "predictions" / "answers.json", unreadable) if speaks else {},
     )
 
 
@@ -170,40 +170,11 @@ def _recipe(file: Path, unreadable: list[str]) -> dict[str, Any]:
         return {}
 
 
-def _json(file: Path, unreadable: list[str]) -> dict[str, Any]:
-    if not file.is_file():
-        return {}
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        unreadable.append(f"{file.name}: {error}")
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _lines(file: Path, unreadable: list[str]) -> Iterator[dict[str, Any]]:
-    """The objects of a JSON-lines file; lines that are none (the last of a killed run) are counted as unreadable."""
-    if not file.is_file():
-        return
-    broken = 0
-    with file.open(encoding="utf-8", errors="replace") as stream:
-        for line in stream:
-            try:
-                value = json.loads(line)
-            except ValueError:
-                broken += bool(line.strip())
-                continue
-            if isinstance(value, dict):
-                yield value
-    if broken:
-        unreadable.append(f"{file.name}: {broken} line{'s' if broken > 1 else ''} could not be read")
-
-
 def _quarantine(file: Path, unreadable: list[str]) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """At most ten rows, three of a kind, and how often each reason occurs."""
     kept: list[dict[str, Any]] = []
     reasons: Counter[str] = Counter()
-    for row in _lines(file, unreadable):
+    for row in lines_of(file, unreadable):
         reason = str(row.get("reason", ""))
         reasons[reason] += 1
         if len(kept) < 10 and reasons[reason] <= 3:
@@ -226,7 +197,7 @@ def _answers(file: Path, labels: list[str], several: bool, unreadable: list[str]
     index = {label: i for i, label in enumerate(labels)}
     rows: list[dict[str, Any]] = []
     left_out = 0
-    for row in _lines(file, unreadable):
+    for row in lines_of(file, unreadable):
         if _usable(row, index, several):
             rows.append(row)
         else:

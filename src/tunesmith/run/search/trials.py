@@ -56,9 +56,12 @@ class Trials:
     """The trials of one search folder. Only the process that holds the folder's lock may open it."""
 
     def __init__(self, folder: Path, directions: Sequence[str], *, seed: int, pruning: Pruning = "none") -> None:
+        from sqlalchemy import URL
+
         optuna = _optuna()
         self.seed, self.pruning, self.directions = seed, pruning, tuple(directions)
-        self._storage = optuna.storages.RDBStorage(f"sqlite:///{folder.resolve() / 'study.db'}")
+        place = URL.create("sqlite", database=str(folder.resolve() / "study.db"))  # a folder may be called `a?1`
+        self._storage = optuna.storages.RDBStorage(place.render_as_string())
         self._study = optuna.create_study(
             storage=self._storage, study_name=NAME, directions=list(directions), load_if_exists=True
         )
