@@ -125,13 +125,19 @@ def test_norms_are_counted_anew_over_a_whole_pass_though_workers_end_with_the_ru
     class Five:
         steps_per_epoch, batch_size = 5, 1
 
-        def micro_batches(self, step: int) -> list[int]:
-            return [step]
+        def micro_batches(self, step: int) -> list[list[int]]:
+            return [[step]]
 
-    seen: list[int] = []
+    seen: list[list[int]] = []
+    averaged: list[tuple[int, float]] = []
     task = SimpleNamespace(predict=lambda _model, batch: seen.append(batch))
-    ready: Any = SimpleNamespace(recipe=SimpleNamespace(task=task), device=SimpleNamespace(move=lambda batch: batch))
+    device = SimpleNamespace(
+        move=lambda batch: batch,
+        average_over_processes=lambda tensors, weight: averaged.append((len(tensors), weight)),
+    )
+    ready: Any = SimpleNamespace(recipe=SimpleNamespace(task=task), device=device)
     ahead = Prefetched(Five(), 2, 1)  # type: ignore[arg-type]
     learning: Any = SimpleNamespace(model=torch.nn.BatchNorm1d(1), batches=ahead)
     _restatistics(ready, learning, [learning.model])
-    assert seen == [1, 2, 3, 4, 5]
+    assert seen == [[1], [2], [3], [4], [5]]
+    assert averaged == [(2, 5)]  # mean and variance, of five examples here
