@@ -16,6 +16,7 @@ from transformers import GenerationMixin  # noqa: F401  the same
 
 from tunesmith.errors import ModelError
 from tunesmith.models.causal import find_causal, load_causal
+from tunesmith.models.claims import check_counts
 from tunesmith.models.from_transformers import load_classifier, read_classifier
 from tunesmith.models.source import locate
 from tunesmith.models.vet import read_config, vet_folder
@@ -95,6 +96,13 @@ def test_no_setting_leads_out_of_the_folder(told: dict[str, Any], word: str, tmp
     [
         {"model_type": "detr", "backbone": "resnet50", "use_timm_backbone": True},
         {"model_type": "detr", "backbone": None, "backbone_config": {"model_type": "timm_backbone", "backbone": "r"}},
+        {
+            "model_type": "detr",
+            "backbone": "resnet50",
+            "use_timm_backbone": True,
+            "num_experts": 16384,
+            "backbone_kwargs": {"in_chans": 3, "out_indices": [1, 2, 3, 4]},
+        },
         {"library": "torchvision", "builder": "fcos", "backbone": "resnet18"},
         {"architecture": "resnet18"},
     ],
@@ -102,6 +110,7 @@ def test_no_setting_leads_out_of_the_folder(told: dict[str, Any], word: str, tmp
 def test_settings_as_libraries_write_them_are_read(told: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(told))
     assert read_config(tmp_path) == told
+    check_counts(tmp_path / "config.json", told, 300)
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,13 @@ def test_a_second_sigterm_at_once_is_the_first_one_again(monkeypatch: pytest.Mon
         stop(signal.SIGTERM, None)
 
 
+def test_a_second_sigterm_before_training_does_not_break_the_end_of_the_first() -> None:
+    stop = Stop()
+    with pytest.raises(InterruptedRun):
+        stop(signal.SIGTERM, None)
+    stop(signal.SIGTERM, None)
+
+
 def test_a_second_ctrl_c_does_not_wait() -> None:
     stop = Stop()
     stop.wait = True

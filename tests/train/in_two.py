@@ -128,6 +128,17 @@ def first_alone(device: Device, folder: Path) -> bool:
         return file.is_file()
 
 
+def first_fails(device: Device) -> bool:
+    """Whether this process comes through a block in which the first one fails."""
+    try:
+        with device.first_alone():
+            if device.is_main:
+                raise ValueError("no such model")
+    except ValueError:
+        return False
+    return True
+
+
 def main() -> None:
     folder, device = Path(sys.argv[1]), Device()
     found = {
@@ -137,6 +148,7 @@ def main() -> None:
         "learned": learned(device),
         "detected": detected(device, folder),
         "first_alone": first_alone(device, folder),
+        "first_fails": first_fails(device),
     }
     (folder / f"{device.rank}.json").write_text(json.dumps(found), encoding="utf-8")
     device.wait()

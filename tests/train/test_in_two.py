@@ -35,6 +35,7 @@ def test_two_processes_hold_the_same_and_none_waits_for_what_the_other_never_say
         assert each["sums"] == [[2.0 * n + 1] * n for n in (3, 20, 1, 8)]
         assert each["averages"] == [pytest.approx(0.75), 0.0]
         assert each["first_alone"]
+    assert (one["first_fails"], two["first_fails"]) == (False, True)
     assert one["learned"] == two["learned"], "weights and running statistics differ"
     assert len(set(one["learned"])) > 10
     (few, many), (few_too, many_too) = one["detected"], two["detected"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -27,11 +26,10 @@ class _Steps(Dataset[list[Batch]]):
 
 
 def _alone(_number: int) -> None:
-    """One thread a worker, and none that outlives the run: Linux ends it with its parent. A signal that stops the whole
-    group is the parent's business, which first finishes its step."""
+    """One thread a worker, and none that outlives the run: Linux ends it with its parent. It leaves the parent's group,
+    for a signal to that (Ctrl-C, a launcher's end) is the parent's business, which first finishes its step."""
     torch.set_num_threads(1)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.setpgid(0, 0)
     bound_to(os.getppid())()
 
 

@@ -75,8 +75,9 @@ def read_causal(folder: Path) -> tuple[Any, Any]:
     """Model (float32, evaluation mode) and tokenizer of a delivered folder, adapter or whole model, through
     transformers and peft alone. ModelError for files that are broken or unsafe, and where an adapter's base is gone."""
     adapted = (folder / ADAPTER).is_file()
-    model, info = _read(base_of_adapter(folder) if adapted else folder)
-    vet.check_filled(info, folder)
+    whole = base_of_adapter(folder) if adapted else folder
+    model, info = _read(whole)
+    vet.check_filled(info, whole)
     tokenizer = read_tokenizer(folder)
     if not adapted:
         return model.eval(), tokenizer

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,11 +27,15 @@ MOST_LABELS = 1_000_000
 SPARE = 2**26
 """Numbers that a network may have beside twice those of its weights: new heads, 256 MiB of them."""
 
-_COUNT = re.compile(r"(^|_)(n|num|layers?|depths?|blocks?|repeats?|experts?|stages?|groups?|levels?)$")
+_COUNT = re.compile(r"(^|_)(n|group_num|layers?|depths?|blocks?|repeats?|experts?|stages?|groups?|levels?)$")
 """How the names of those settings end that say how many parts are built one by one; `inner_group_num` is one."""
+_EXPERTS, MOST_EXPERTS = re.compile(r"(^|_)experts?$"), 65_536
+"""Experts may be rows of one tensor (Doge has 16,384 of them), so the tensors do not limit them."""
 
-_NAMES_TIMM = ("detr", "conditional_detr", "deformable_detr")
+NAMES_TIMM = ("detr", "conditional_detr", "deformable_detr")
 """Model types whose `backbone`, a name alone, means a network of timm; of others transformers asks the hub for it."""
+_USUAL = {"in_chans": (3,), "num_channels": (3,), "output_stride": (16,), "out_indices": ([1, 2, 3, 4], [2, 3, 4], [4])}
+"""What transformers 4 wrote as `backbone_kwargs` beside such a name; it is what is taken without them."""
 
 
 def check_settings(path: Path, config: Mapping[str, Any]) -> None:
@@ -57,8 +62,13 @@ def _asks_elsewhere(told: Mapping[str, Any], key: str, name: str) -> bool:
         return True  # hf-hub:ORG/NAME or local-dir:FOLDER, as timm takes them
     if key == "architecture" or told.get("backbone_config") or told["model_type"] == "timm_backbone":
         return False
-    plain = told.get("use_timm_backbone", True) and not told.get("backbone_kwargs")
-    return not (plain and told["model_type"] in _NAMES_TIMM)
+    plain = told.get("use_timm_backbone", True) and are_usual(told.get("backbone_kwargs"))
+    return not (plain and told["model_type"] in NAMES_TIMM)
+
+
+def are_usual(given: Any) -> bool:
+    """Whether `backbone_kwargs` say nothing but what is taken without them."""
+    return not given or (isinstance(given, dict) and all(value in _USUAL.get(key, ()) for key, value in given.items()))
 
 
 def check_counts(path: Path, config: Mapping[str, Any], tensors: int) -> None:
@@ -72,6 +82,7 @@ def check_counts(path: Path, config: Mapping[str, Any], tensors: int) -> None:
             numbers = [len(value), *value] if isinstance(value, list) else [value]
             found = max((n for n in numbers if _is_count(n)), default=0)
             limit = MOST_LABELS if key == "num_labels" else most if _COUNT.search(key) else None
+            limit = MOST_EXPERTS if _EXPERTS.search(key) else limit
             if limit is not None and found > limit:
                 held = f", and its weights hold {tensors:,} tensors" if tensors else ""
                 raise ModelError(
@@ -83,16 +94,20 @@ def check_counts(path: Path, config: Mapping[str, Any], tensors: int) -> None:
 def check_size(folder: Path, reader: Any, config: PretrainedConfig, tensors: Mapping[str, TensorEntry]) -> None:
     """ModelError where the network of this configuration would be far larger than the weights that are to fill it.
 
-    reader: transformers' class for the task, such as AutoModelForCausalLM. What a library raises while it lays the
-    network out is left to the caller, who reads inside `vet.reading`.
+    reader: transformers' class for the task, such as AutoModelForCausalLM. A network that cannot be laid out without
+    memory is not judged; what is wrong with it shows when it is read.
     """
     import copy
 
     import torch
-    from transformers.initialization import meta_device_safe_creation_ops, no_init_weights
+    from transformers import initialization
 
-    with torch.device("meta"), meta_device_safe_creation_ops(), no_init_weights():
-        network = reader.from_config(copy.deepcopy(config), trust_remote_code=False)
+    safely = getattr(initialization, "meta_device_safe_creation_ops", nullcontext)  # since transformers 5.2
+    try:
+        with torch.device("meta"), safely(), initialization.no_init_weights():
+            network = reader.from_config(copy.deepcopy(config), trust_remote_code=False)
+    except Exception:
+        return
     wanted = sum(tensor.numel() for tensor in (*network.parameters(), *network.buffers()))
     held = sum(prod(entry.shape) for entry in tensors.values())
     if wanted > 2 * held + SPARE:

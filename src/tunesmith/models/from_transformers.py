@@ -40,7 +40,7 @@ def load_classifier(
         config, before = _config(source, labels, multi_label=multi_label, pooling=pooling)
         check_size(folder, AutoModelForSequenceClassification, config, tensors)
         model, info = _read(folder, config, seed)
-    processor = read_tokenizer(folder)
+    processor = read_tokenizer(folder, pairs=True)
     drawn = {str(name) for name in info["missing_keys"]} | {str(entry[0]) for entry in info["mismatched_keys"]}
     new_rows, known = _match_labels(model, before, labels, drawn, seed, folder)
     drawn |= new_rows
@@ -60,7 +60,7 @@ def read_classifier(folder: Path) -> tuple[Any, Any]:
     place = base_of_adapter(folder) if adapted else folder
     tensors = vet.vet_folder(place)
     check_counts(folder / "config.json", vet.read_config(folder), len(tensors))
-    processor = read_tokenizer(folder)
+    processor = read_tokenizer(folder, pairs=True)
     with vet.reading(folder):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         check_size(folder, AutoModelForSequenceClassification, config, tensors)

@@ -26,7 +26,7 @@ def token_lengths(source: ModelSource) -> tuple[Lengths, int | None]:
     """
     folder = Path(source.path)
     vet.read_config(folder)
-    tokenizer = read_tokenizer(folder)
+    tokenizer = read_tokenizer(folder, pairs=True)
 
     def lengths(texts: Sequence[str], pairs: Sequence[str] | None) -> list[int]:
         ids = tokenizer(list(texts), list(pairs) if pairs is not None else None, verbose=False)["input_ids"]

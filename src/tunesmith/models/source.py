@@ -67,12 +67,6 @@ def locate(name: str, revision: str | None = None) -> ModelSource:
     return ModelSource(name, str(folder.resolve()), _hashes(folder), licence_of(folder))
 
 
-def reference(source: ModelSource) -> str:
-    """What a plain transformers or peft program should be given as base: the hub name, else the absolute folder."""
-    cached = f"models--{source.name.replace('/', '--')}" in Path(source.path).parts
-    return source.name if cached else source.path
-
-
 def _folder_of(path: Path) -> Path:
     if path.is_dir():
         return path

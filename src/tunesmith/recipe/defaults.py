@@ -79,8 +79,8 @@ def resolve(recipe: Recipe, facts: Facts) -> tuple[Recipe, dict[str, str]]:
         chosen["checkpoint_every"] = (max(1, min(evaluate_every, max(20, steps // 10))), "about ten times a run")
     if train.precision == "auto":
         fast = facts.fast_bfloat16
-        reason = "has" if fast else "lacks"
-        chosen["precision"] = ("bfloat16" if fast else "float32", f"the processor {reason} fast bfloat16 arithmetic")
+        reason = f"the {'accelerator' if facts.accelerator else 'processor'} {'has' if fast else 'lacks'}"
+        chosen["precision"] = ("bfloat16" if fast else "float32", f"{reason} fast bfloat16 arithmetic")
     if train.threads == "auto":
         chosen["threads"] = (facts.threads, "as many as torch uses on this machine")
     if train.workers == "auto":

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -93,6 +94,10 @@ def new_folder(recipe: Recipe, folder: Path | None) -> Path:
             except FileExistsError:
                 continue
     raise RunError("runs/ is full")
+
+
+LOOKS = 30
+"""So often, a tenth of a second apart, a process looks for what another one has made."""
 
 
 def agreed_folder(device: Device, recipe: Recipe, folder: Path | None) -> Path:
@@ -193,6 +198,10 @@ class EventLog:
 def shared_by_all(device: Device, folder: Path) -> None:
     """RunError where a process, on another machine, does not see the run folder that the first one made."""
     device.wait()
+    for _ in range(LOOKS):  # a network's file system may be a moment late
+        if (folder / "recipe.yaml").is_file():
+            break
+        time.sleep(0.1)
     if device.any_process(not (folder / "recipe.yaml").is_file()):
         raise RunError(
             f"{folder} is not seen by every process. On several machines the run folder must lie on a disk that all of "

@@ -28,12 +28,12 @@ class Stop:
         """Take a signal."""
         if self.asked and number == signal.SIGTERM and time.monotonic() - self._at < REPEATED:
             return  # a scheduler tells every process, and a launcher its own ones once more
-        if self.asked or not self.wait:
+        again, self.asked, self._at = self.asked, True, time.monotonic()
+        if again or not self.wait:
             raise InterruptedRun(
                 f"stopped by {signal.Signals(number).name} before there was anything new to save; "
                 "`tunesmith resume RUN` goes on from what was saved before."
             )
-        self.asked, self._at = True, time.monotonic()
 
 
 @contextmanager

@@ -119,8 +119,13 @@ class Device:
     @contextmanager
     def first_alone(self) -> Iterator[None]:
         """The first process goes through the block before the others do: what it leaves on disk they find."""
-        with self.state.main_process_first():
+        if not self.is_main:
+            self.wait()
+        try:
             yield
+        finally:  # where the first one fails, the others see for themselves
+            if self.is_main:
+                self.wait()
 
     def gather(self, values: list[Any]) -> list[Any]:
         """The values of every process, in order of the processes."""

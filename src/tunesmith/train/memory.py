@@ -64,7 +64,7 @@ def told_where_memory_ends() -> Iterator[None]:
         raise RunError(
             f"Memory has run out ({' '.join(str(error).split())[:200] or 'no room'}). Nothing that was saved is lost. "
             "Fit again with --max-memory, which finds settings that fit; or with a smaller train.micro_batch_size, or "
-            "with train.checkpoint_activations=true: neither changes what is learned."
+            "with train.checkpoint_activations=true: neither changes what is learned, but where BatchNorm moves."
         ) from error
 
 

@@ -15,7 +15,7 @@ import pytest
 from tests.data.conftest import quarantined
 
 from tunesmith.data.options import DataOptions
-from tunesmith.data.readers import _arrow_rows
+from tunesmith.data.readers import _arrow_rows, _parquet_batches
 from tunesmith.data.readers.base import registry
 from tunesmith.errors import DataError
 from tunesmith.types import Dataset
@@ -78,8 +78,8 @@ def test_no_address_and_no_path_in_a_saved_cell_is_followed(
 ) -> None:
     datasets = pytest.importorskip("datasets")
     (tmp_path / "secret.png").write_bytes(b"secret")
-    for path in (ADDRESS, str(tmp_path / "secret.png")):
-        folder = _saved(tmp_path / path[:4], {name: _nested(datasets)[name]}, {name: _cell(name, path)})
+    for place, path in (("address", ADDRESS), ("path", str(tmp_path / "secret.png"))):
+        folder = _saved(tmp_path / place, {name: _nested(datasets)[name]}, {name: _cell(name, path)})
         assert opened(folder).summary.used == 20
         (table,) = registry.get("hugging_face")().tables(folder, DataOptions(path=str(folder)), shown="d")
         assert table.sample[0][name] == _cell(name, path)
@@ -228,3 +228,45 @@ def test_dates_that_python_can_hold_stay_what_they_are(tmp_path: Path) -> None:
     pq.write_table(pa.table({"when": pa.array([0], pa.timestamp("us"))}), tmp_path / "a.parquet")
     (table,) = registry.get("parquet")().tables(tmp_path / "a.parquet", DataOptions(path="d"), shown="d")
     assert table.sample == ({"when": datetime(1970, 1, 1)},)
+
+
+def _sizes(path: Path) -> list[int]:
+    return [batch.num_rows for batch in _parquet_batches.batches(pq.ParquetFile(path), path)]
+
+
+def test_short_rows_are_read_by_the_thousand_and_long_ones_by_the_few(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": [f"text {number}" for number in range(5000)]}), path)
+    assert max(_sizes(path)) == 1024
+    long = ["x"] * 100 + ["x" * 200_000] * 400
+    nested = pa.array([[{"a": text}] for text in long])
+    for column in (pa.array(long), nested, pa.array(long).dictionary_encode()):
+        pq.write_table(pa.table({"text": column}), path, compression="zstd")
+        assert max(_sizes(path)) <= 32
+
+
+def test_behind_a_heavy_batch_the_rest_is_read_by_the_few_and_no_row_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_parquet_batches, "HEAVY", 50_000)
+    texts = [f"{number}" for number in range(1500)] + [f"{number}" * 50 for number in range(1500, 3000)]
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": texts}), path, use_dictionary=False, row_group_size=2900)
+    found = list(_parquet_batches.batches(pq.ParquetFile(path), path))
+    assert [text for batch in found for text in batch.column(0).to_pylist()] == texts
+    sizes = [batch.num_rows for batch in found]
+    assert sizes[:2] == [1024, 1024]
+    assert max(sizes[2:-1]) <= 16
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_row_that_shares_its_buffers_with_others_has_its_own_size(
+    nested: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_arrow_rows, "LONGEST_ROW", 5000)
+    monkeypatch.setattr(_arrow_rows, "PIECE", 1000)
+    texts = ["x" * 1000 + str(number) for number in range(100)]
+    views: Any = pa.array([[text] for text in texts] if nested else texts,
+                          pa.list_(pa.string_view()) if nested else pa.string_view())  # fmt: skip
+    rows = list(_arrow_rows.rows_of(pa.table({"text": views})))
+    assert [row["text"] for row, _ in rows if row] == ([[text] for text in texts] if nested else texts)

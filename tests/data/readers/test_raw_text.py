@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -120,3 +121,9 @@ def test_the_hash_follows_every_file(written: Callable[..., Path]) -> None:
     first = RawText().sha256(path)
     written("d/b/c.txt", "two")
     assert RawText().sha256(path) != first
+
+
+def test_the_hash_is_of_names_sizes_and_bytes_as_in_runs_of_old(written: Callable[..., Path]) -> None:
+    path = written("d/a.txt", "one").parent
+    written("d/b/c.txt", "two!")
+    assert RawText().sha256(path) == hashlib.sha256(b"a.txt\x003\x00one" + b"b/c.txt\x004\x00two!").hexdigest()

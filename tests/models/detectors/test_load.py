@@ -126,6 +126,16 @@ def test_frozen_norms_of_coco_weights_answer_as_torchvisions_without_eps() -> No
     torch.testing.assert_close(frozen(x), wanted)
 
 
+def test_a_detector_as_transformers_4_wrote_it_is_read_without_the_hub(tmp_path: Path) -> None:
+    told = {"model_type": "detr", "backbone": "resnet18", "use_timm_backbone": True, "use_pretrained_backbone": True,
+            "backbone_kwargs": {"in_chans": 3, "out_indices": [1, 2, 3, 4]}, "d_model": 32, "encoder_layers": 1,
+            "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 32,
+            "decoder_ffn_dim": 32, "num_queries": 5}  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(told), encoding="utf-8")
+    found = load_detector(ModelSource("detr", str(tmp_path)), LABELS, seed=1, size=SIDE, pretrained=False)
+    assert found.model.config.backbone_config.backbone == "resnet18"
+
+
 def test_a_transformers_detector_without_its_weights_is_drawn_from_the_seed(tmp_path: Path) -> None:
     one = load_kind("detr", tmp_path, pretrained=False)
     two = load_detector(ModelSource("detr", str(tmp_path)), LABELS, seed=1, size=SIDE, pretrained=False)

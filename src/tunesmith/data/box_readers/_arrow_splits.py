@@ -7,37 +7,39 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.data.parts import part_of
-from tunesmith.data.readers._arrow_rows import Found, refuse_outside, rows_of_parquet, rows_of_saved
+from tunesmith.data.readers._arrow_rows import Found, rows_of_parquet, rows_of_saved
+from tunesmith.data.readers._splits import load_splits
+from tunesmith.data.readers._walk import lies_inside
 from tunesmith.errors import DataError
-
-PREFIX = "hf:"
 
 
 def parquet_files(folder: Path) -> list[Path]:
     """The Parquet files of a folder, or of its folder `data`; no link that leads out of it."""
+    home = folder.resolve()
+    return [file for file in _parquet_files(folder) if lies_inside(file, home)]
+
+
+def links_out(folder: Path, shown: str) -> list[str]:
+    """A note on the Parquet files that are links out of the folder, if there are any."""
+    home = folder.resolve()
+    out = [file.name for file in _parquet_files(folder) if not lies_inside(file, home)]
+    return [f"{shown}: left aside are {len(out)} links that lead out of it, such as {out[0]}."] if out else []
+
+
+def _parquet_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     found = sorted(folder.glob("*.parquet")) or sorted((folder / "data").glob("*.parquet"))
-    root = folder.resolve()
-    return [p for p in found if p.is_file() and p.name[0] != "." and p.resolve().is_relative_to(root)]
+    return [file for file in found if file.is_file() and file.name[0] != "."]
 
 
 def splits_of(path: Path, shown: str) -> dict[str, Any]:
     """Each split by its name, "" for a single one, with `features` and `column_names`. DataError where it has none."""
-    import datasets
-
-    try:
-        if files := [path] if path.is_file() else parquet_files(path):
-            return _from_parquet(files, shown)
-        found = datasets.load_from_disk(str(path)) if path.is_dir() else _from_hub(shown)
-    except DataError:
-        raise
-    except Exception as error:  # the library raises many kinds; each of them means: this cannot be loaded
-        raise DataError(f"{shown} cannot be loaded by datasets: {type(error).__name__}: {error}") from error
-    splits = dict(found) if isinstance(found, datasets.DatasetDict) else {"": found}
-    if path.is_dir():
-        refuse_outside(splits, path, shown)
-    return {name: _SavedRows(split, shown) for name, split in splits.items()}
+    if not (files := [path] if path.is_file() else parquet_files(path)) and (notes := links_out(path, shown)):
+        raise DataError(f"{notes[0]} Nothing outside a folder is read: copy the files to the places of the links.")
+    if files:
+        return _from_parquet(files, shown)
+    return {name: _SavedRows(split, shown) for name, split in load_splits(path, shown).items()}
 
 
 class _SavedRows:
@@ -76,7 +78,7 @@ class _ParquetRows:
             with stream:
                 if set(stream.schema_arrow.names) != set(self.column_names):
                     raise DataError(f"{shown} has other columns than {self._files[0].name}, which lies beside it.")
-                yield from rows_of_parquet(stream, shown)
+                yield from rows_of_parquet(stream, shown, path=file)
 
 
 def _from_parquet(files: Sequence[Path], shown: str) -> dict[str, Any]:
@@ -86,12 +88,3 @@ def _from_parquet(files: Sequence[Path], shown: str) -> dict[str, Any]:
     if len(parts) > 1 and "" in parts:
         raise DataError(f"{parts[''][0]} is called by no part of the data, while other files beside it are.")
     return {part: _ParquetRows(parts[part], shown) for part in parts}
-
-
-def _from_hub(shown: str) -> Any:
-    import datasets
-
-    name = shown.removeprefix(PREFIX)
-    owner, _, rest = name.partition("/")
-    repository, _, config = rest.partition("/")
-    return datasets.load_dataset(f"{owner}/{repository}" if repository else owner, config or None)

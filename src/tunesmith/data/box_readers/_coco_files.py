@@ -9,6 +9,7 @@ from typing import Any
 
 from tunesmith.data.box_readers.base import locate
 from tunesmith.data.parts import part_of
+from tunesmith.data.readers._walk import lies_inside
 
 _OTHER_KINDS = ("captions", "person_keypoints", "stuff", "panoptic", "image_info")
 FOLDERS = ("annotations", "annotation", "labels", "ann")
@@ -24,13 +25,16 @@ def coco_files(folder: Path) -> tuple[list[tuple[Path, str | None]], list[str]]:
     places = [folder, *(p for p in sorted(folder.iterdir()) if p.is_dir() and _holds_files(p))]
     jsons = [p for place in places for p in sorted(place.glob("*.json")) if p.is_file() and p.name[0] not in "._"]
     jsons += [p for place in places for p in sorted(place.glob("_annotations*.json")) if p.is_file()]
-    jsons = [p for p in jsons if p.resolve().is_relative_to(folder.resolve())]
-    wanted = [p for p in dict.fromkeys(jsons) if not p.name.casefold().startswith(_OTHER_KINDS) and _is_coco(p)]
+    home = folder.resolve()
+    named = [p for p in dict.fromkeys(jsons) if not p.name.casefold().startswith(_OTHER_KINDS)]
+    out = [p.relative_to(folder).as_posix() for p in named if not lies_inside(p, home)]
+    notes = [f"Left aside are {len(out)} links that lead out of {folder}, such as {out[0]}."] if out else []
+    wanted = [p for p in named if lies_inside(p, home) and _is_coco(p)]
     parts = [_part(p) for p in wanted]
     if not any(parts):
-        return [(p, None) for p in wanted], []
+        return [(p, None) for p in wanted], notes
     left = [p.name for p, part in zip(wanted, parts, strict=True) if part is None]
-    notes = [f"Not used, since their names are no part of the data: {', '.join(left[:5])}."] if left else []
+    notes += [f"Not used, since their names are no part of the data: {', '.join(left[:5])}."] if left else []
     return [(p, part) for p, part in zip(wanted, parts, strict=True) if part], notes
 
 

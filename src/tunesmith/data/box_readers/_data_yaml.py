@@ -10,6 +10,7 @@ import yaml
 
 from tunesmith.data.box_readers.base import text_of
 from tunesmith.data.parts import PARTS, part_of
+from tunesmith.data.readers._walk import lies_inside
 from tunesmith.errors import DataError
 
 _LARGEST = 1 << 20
@@ -31,7 +32,7 @@ def yaml_of(folder: Path) -> Path | None:
     """The file that names classes and a part; one called data.yaml before others."""
     for file in sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")], key=lambda p: (p.stem != "data", p.name)):
         try:
-            known = _parsed(file, folder)
+            known = _parsed(file, folder.resolve())
         except DataError:
             continue
         if isinstance(known, dict) and "names" in known and _PARTS & set(known):
@@ -58,7 +59,7 @@ def layout_of(path: Path, shown: str) -> Layout:
     file = path if path.is_file() else yaml_of(path)
     if file is None:
         return _plain(path.resolve())
-    known = _parsed(file, file.resolve().parent if path.is_file() else path)
+    known = _parsed(file, file.resolve().parent if path.is_file() else path.resolve())
     if not isinstance(known, dict) or "names" not in known or not _PARTS & set(known):
         raise DataError(
             f"{shown} is no data.yaml of a YOLO data set: "
@@ -83,7 +84,7 @@ def layout_of(path: Path, shown: str) -> Layout:
             for part in PARTS
             if part in named
         },
-        file.resolve(),
+        root / file.name,
     )
 
 
@@ -94,7 +95,7 @@ def _plain(root: Path) -> Layout:
     parts: dict[str | None, list[Path]] = {part_of(p.name): [p] for p in inner}
     parts = parts or {None: [root / "images"]}
     for place in (places[0] for places in parts.values()):
-        if not place.resolve().is_relative_to(root):
+        if not lies_inside(place, root):
             raise DataError(f"{place} is a link that leads out of the folder {root}, and nothing outside it is read.")
     return Layout(root, names, parts, root / "classes.txt")
 
@@ -111,9 +112,12 @@ def _inside(name: str, base: Path, root: Path, shown: str, part: str) -> Path:
     """The folder or list that a part names. Roboflow writes `../train/images` for what is `train/images`."""
     for spelling in (name, name.removeprefix("../")):
         for place in (base, root):
-            path = (place / spelling).resolve()
+            named = place / spelling
+            path = named.resolve()
             if path.is_relative_to(root) and path.exists():
                 return path
+            if named.is_file() and lies_inside(named, root) and lies_inside(named.parent, root):
+                return named.parent.resolve() / named.name  # a list in a snapshot of the hub, whose place is elsewhere
     if not (base / name).resolve().is_relative_to(root):
         raise DataError(
             f"{shown}: {part}: {name} leads out of the folder {root}, and nothing outside it is read. Put the "

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from tunesmith.data.options import DataOptions
+from tunesmith.data.readers._walk import lies_inside
 from tunesmith.errors import DataError
 from tunesmith.plugin import Plugin, Registry
 
@@ -140,11 +141,11 @@ def locate(name: Any, places: Sequence[Path]) -> tuple[Path | None, str]:
 
 
 def text_of(file: Path, root: Path, largest: int = 1 << 26) -> str:
-    """The text of a file that must lie in the folder `root` and have at most `largest` bytes; DataError else."""
+    """The text of a file of at most `largest` bytes that must lie in the folder `root` (resolved); DataError else."""
     try:
         if not file.is_file():
             raise DataError(f"{file} is no file.")
-        if not file.resolve().is_relative_to(root.resolve()):
+        if not lies_inside(file, root):
             raise DataError(f"{file} is a link that leads out of the folder {root}, and nothing outside it is read.")
         if (size := file.stat().st_size) > largest:
             raise DataError(f"{file} has {size:,} bytes; at most {largest:,} may be.")

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from tunesmith.data.box_readers._arrow_splits import parquet_files, splits_of
+from tunesmith.data.box_readers._arrow_splits import links_out, parquet_files, splits_of
 from tunesmith.data.box_readers.base import (
     Annotated,
     BoxReader,
@@ -47,7 +47,7 @@ class HuggingFace(BoxReader):
         if not path.is_dir():
             return False
         saved = any((path / name).is_file() for name in ("dataset_dict.json", "dataset_info.json"))
-        return saved or bool(parquet_files(path))
+        return saved or bool(parquet_files(path) or links_out(path, str(path)))
 
     def tables(self, path: Path, options: DataOptions, *, shown: str) -> Iterator[BoxTable]:
         """One table a split."""
@@ -57,6 +57,7 @@ class HuggingFace(BoxReader):
             raise DataError(f"{shown} has the splits {', '.join(splits)}; none is called train. Name one as a folder.")
         left = [name for name in splits if parts[name] is None and len(splits) > 1]
         notes = [f"{shown}: the splits {', '.join(left)} are not used."] if left else []
+        notes += links_out(path, shown)
         for name, rows in splits.items():
             if name not in left:
                 table = BoxTable(f"{shown}/{name}" if name else shown, (), notes=list(notes))

@@ -37,7 +37,7 @@ from tunesmith.data.box_readers.base import (
 from tunesmith.data.find import pictures_within
 from tunesmith.data.options import DataOptions
 from tunesmith.data.parts import part_of
-from tunesmith.data.readers._walk import names_in
+from tunesmith.data.readers._walk import lies_inside, names_in
 from tunesmith.errors import DataError
 
 LARGEST, DEEPEST = 16 << 20, 50
@@ -108,7 +108,7 @@ def _listed(root: Path, folder: Path, files: list[str], lists: dict[str, Path]) 
     by_name = {Path(file).stem: file for file in files}
     layouts, used = [], set()
     for part, file in lists.items():
-        names = list(dict.fromkeys(line.strip() for line in text_of(file, root).splitlines()))
+        names = list(dict.fromkeys(line.strip() for line in text_of(file, root.resolve()).splitlines()))
         names = [name for name in names if name]
         used.update(names)
         missing = [name for name in names if name not in by_name]
@@ -136,7 +136,7 @@ def _pictures(root: Path, layout: _Layout, table: BoxTable, given: Path | None) 
     for file in layout.files:
         shown = f"{table.file}/{file.name}"
         try:
-            tree = _parsed(file.resolve(), root)
+            tree = _parsed(file, root)
         except (expat.ExpatError, ValueError, OSError) as error:
             yield Annotated(1, None, (), reason=f"not usable XML: {error}", raw=file.name, file=shown)
             continue
@@ -193,7 +193,7 @@ def _number(text: str | None) -> Any:
 
 def _parsed(file: Path, root: Path) -> ElementTree.Element:
     """The XML tree, with no document type, no entity, nothing read from elsewhere; ValueError or ExpatError else."""
-    if not file.is_relative_to(root):
+    if not lies_inside(file, root):
         raise ValueError("it is a link that leads out of the data folder")
     if (size := file.stat().st_size) > LARGEST:
         raise ValueError(f"{size:,} bytes are too many for the labels of one picture")

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.data.encoding import LONGEST_LINE
+from tunesmith.data.readers._parquet_batches import FEW, batches
 from tunesmith.errors import DataError
 
-FEW = 16
-"""Rows that are read together where nothing says how long they are."""
 PIECE = 1 << 20
 """Bytes of rows whose values are made together."""
 LONGEST_ROW = LONGEST_LINE
@@ -29,6 +28,11 @@ def rows_of(piece: Any) -> Iterator[Found]:
     """The rows of a pyarrow table or record batch, as mappings."""
     import pyarrow as pa
 
+    if any(_plain(kind) != kind for kind in piece.schema.types):
+        if piece.num_rows > FEW:
+            yield from _halves(piece)
+            return
+        piece = _written_out(piece)
     size = piece.nbytes
     if piece.num_rows > 1 and size > PIECE:
         yield from _halves(piece)
@@ -58,13 +62,13 @@ def _why(error: Exception) -> str:
     return f"a value in it cannot be read: {type(error).__name__}: {error}"
 
 
-def rows_of_parquet(file: Any, shown: str) -> Iterator[Found]:
-    """The rows of an open `pyarrow.parquet.ParquetFile`; DataError where it is damaged."""
+def rows_of_parquet(file: Any, shown: str, *, path: Path) -> Iterator[Found]:
+    """The rows of an open `pyarrow.parquet.ParquetFile`, which lies at `path`; DataError where it is damaged."""
     import pyarrow as pa
 
     number = 0
     try:
-        for batch in file.iter_batches(batch_size=FEW):
+        for batch in batches(file, path):
             for found in rows_of(_written_out(batch)):
                 number += 1
                 yield found
@@ -72,14 +76,39 @@ def rows_of_parquet(file: Any, shown: str) -> Iterator[Found]:
         raise DataError(f"{shown} is damaged behind row {number}: {error}") from error
 
 
-def _written_out(batch: Any) -> Any:
-    """The batch with texts in the place of numbers that point at them, so that its size is the size of its values."""
+def _written_out(piece: Any) -> Any:
+    """The piece with texts and bytes in the place of numbers that point at them, so that its size is that of its
+    values: a dictionary or a view counts what it shares with other rows."""
     import pyarrow as pa
 
-    for place, column in enumerate(batch.columns):
-        if pa.types.is_dictionary(column.type):
-            batch = batch.set_column(place, batch.schema.names[place], column.dictionary_decode())
-    return batch
+    for place, field in enumerate(piece.schema):
+        if (kind := _plain(field.type)) != field.type:
+            try:
+                piece = piece.set_column(place, field.name, piece.column(place).cast(kind))
+            except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
+                continue  # a form that Arrow cannot write out; its size is then the larger one
+    return piece
+
+
+def _plain(kind: Any) -> Any:
+    """The type with nothing in it that points elsewhere."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(kind):
+        return _plain(kind.value_type)
+    if pa.types.is_string_view(kind):
+        return pa.large_string()
+    if pa.types.is_binary_view(kind):
+        return pa.large_binary()
+    if pa.types.is_struct(kind):
+        return pa.struct(
+            [kind.field(place).with_type(_plain(kind.field(place).type)) for place in range(kind.num_fields)]
+        )
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_plain(kind.value_type)))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(kind.value_field.with_type(_plain(kind.value_type)))
+    return kind
 
 
 def rows_of_saved(split: Any, shown: str) -> Iterator[Found]:
@@ -95,15 +124,6 @@ def rows_of_saved(split: Any, shown: str) -> Iterator[Found]:
                 yield _decoded(row, features) if row is not None else (None, reason)
     except Exception as error:  # the library raises many kinds; each of them means: this cannot be read
         raise DataError(f"{shown} is damaged behind row {number}: {type(error).__name__}: {error}") from error
-
-
-def refuse_outside(splits: Mapping[str, Any], folder: Path, shown: str) -> None:
-    """DataError where a data set that was loaded from a folder says that its Arrow files lie elsewhere."""
-    root = folder.resolve()
-    for split in splits.values():
-        for file in split.cache_files:
-            if not Path(file["filename"]).resolve().is_relative_to(root):
-                raise DataError(f"{shown} says that {file['filename']} is a part of it, which leads out of the folder.")
 
 
 def _decoded(row: dict[str, Any], features: Any) -> Found:

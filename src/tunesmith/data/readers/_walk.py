@@ -1,12 +1,15 @@
-"""The files of a folder at any depth, one after the other, in the order of their names."""
+"""The files of a folder at any depth, one after the other, in the order of their names, and where its links lead."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tunesmith.errors import DataError
+
+_REPOSITORY = re.compile("(datasets|models|spaces)--.")
 
 
 def names_in(folder: str | Path) -> list[str]:
@@ -39,5 +42,21 @@ def walk(folder: str | Path, wanted: Callable[[str, bool], bool]) -> Iterator[st
 
 
 def leads_out(path: str | Path, home: Path) -> bool:
-    """Whether a path that stands in the folder `home` (resolved) is a link that leads out of it."""
-    return os.path.islink(path) and not Path(os.path.realpath(path)).is_relative_to(home)
+    """Whether a path that stands in the folder `home` (resolved) is itself a link that leads out of it."""
+    return os.path.islink(path) and not lies_inside(path, home)
+
+
+def lies_inside(path: str | Path, home: Path) -> bool:
+    """Whether a path, with all links in it followed, lies in the folder `home` (resolved).
+
+    The cache of the Hugging Face hub keeps a data set as links in `datasets--NAME/snapshots/HASH`, which lead to
+    `datasets--NAME/blobs`: for a folder in such a snapshot that is inside, too.
+    """
+    real = Path(os.path.realpath(path))
+    return real.is_relative_to(home) or any(real.is_relative_to(blobs) for blobs in _blobs(home))
+
+
+def _blobs(home: Path) -> Iterator[Path]:
+    for snapshots in home.parents:
+        if snapshots.name == "snapshots" and _REPOSITORY.match(snapshots.parent.name):
+            yield snapshots.parent / "blobs"

@@ -14,11 +14,10 @@ from typing import Any
 
 from tunesmith.data.options import DataOptions
 from tunesmith.data.parts import part_of
-from tunesmith.data.readers._arrow_rows import refuse_outside, rows_of_saved
+from tunesmith.data.readers._arrow_rows import rows_of_saved
+from tunesmith.data.readers._splits import load_splits
 from tunesmith.data.readers.base import Reader, Row, Table, peek
 from tunesmith.errors import DataError
-
-PREFIX = "hf:"
 
 
 class HuggingFace(Reader):
@@ -30,7 +29,7 @@ class HuggingFace(Reader):
 
     def tables(self, path: Path, options: DataOptions, *, shown: str) -> Iterator[Table]:
         """One table a split."""
-        splits = _splits(path, shown)
+        splits = load_splits(path, shown)
         parts = {name: part_of(name) for name in splits}
         if sum(part is not None for part in parts.values()) == 0 and len(splits) > 1:
             raise DataError(f"{shown} has the splits {', '.join(splits)}; none is called train. Name one as a folder.")
@@ -53,36 +52,12 @@ class HuggingFace(Reader):
     def sha256(self, path: Path) -> str:
         """Hash of the Arrow files of all splits."""
         digest = hashlib.sha256()
-        for name, rows in sorted(_splits(path, str(path)).items()):
+        for name, rows in sorted(load_splits(path, str(path)).items()):
             digest.update(name.encode())
             for file in rows.cache_files:
                 with open(file["filename"], "rb") as stream:
                     digest.update(hashlib.file_digest(stream, "sha256").digest())
         return digest.hexdigest()
-
-
-def _splits(path: Path, shown: str) -> dict[str, Any]:
-    import datasets
-
-    try:
-        found = datasets.load_from_disk(str(path)) if path.is_dir() else _from_hub(shown)
-    except DataError:
-        raise
-    except Exception as error:  # the library raises many kinds; each of them means: this cannot be loaded
-        raise DataError(f"{shown} cannot be loaded by datasets: {type(error).__name__}: {error}") from error
-    splits = dict(found) if isinstance(found, datasets.DatasetDict) else {"": found}
-    if path.is_dir():
-        refuse_outside(splits, path, shown)
-    return splits
-
-
-def _from_hub(shown: str) -> Any:
-    import datasets
-
-    name = shown.removeprefix(PREFIX)
-    owner, _, rest = name.partition("/")
-    repository, _, config = rest.partition("/")
-    return datasets.load_dataset(f"{owner}/{repository}" if repository else owner, config or None)
 
 
 def _pictures(split: Any) -> list[str]:

@@ -38,6 +38,8 @@ class Idx(Reader):
 
     def tables(self, path: Path, options: DataOptions, *, shown: str) -> Iterator[Table]:
         """One table a file of images."""
+        out = _links_out(path)
+        aside = [f"{shown}: left aside are {len(out)} links that lead out of it, such as {out[0]}."] if out else []
         for images in _images(path):
             name = f"{shown.rstrip('/')}/{images.name}" if path.is_dir() else shown
             labels = _labels(images)
@@ -46,8 +48,9 @@ class Idx(Reader):
                 columns=("image", "label") if labels else ("image",),
                 rows=_rows(images, labels, name),
                 part=_part(images.name) if path.is_dir() else None,
-                notes=[] if labels else [f"{name}: no file of labels lies beside it."],
+                notes=aside if labels else [*aside, f"{name}: no file of labels lies beside it."],
             )
+            aside = []  # it is told once
 
     def sha256(self, path: Path) -> str:
         """Hash over all files of images and labels."""
@@ -65,18 +68,32 @@ def _images(path: Path) -> list[Path]:
         return [path] if _IMAGES.fullmatch(path.name) else []
     home = path.resolve()
     files = sorted(file for file in path.iterdir() if _IMAGES.fullmatch(file.name) and file.is_file())
-    files = [file for file in files if not leads_out(file, home)]
+    files = [file for file in files if not leads_out(file, home)]  # which _links_out tells
     return [file for file in files if not (file.suffix == ".gz" and file.with_suffix("") in files)]
 
 
+def _links_out(path: Path) -> list[str]:
+    if not path.is_dir():
+        return []
+    home = path.resolve()
+    return sorted(file.name for file in path.iterdir() if _IMAGES.fullmatch(file.name) and leads_out(file, home))
+
+
 def _labels(images: Path) -> Path | None:
-    """The file of labels beside a file of images; plain or .gz does not matter."""
+    """The file of labels beside a file of images; plain or .gz does not matter. DataError where it is a link out."""
     name = _IMAGES.fullmatch(images.name)
     assert name is not None
     wanted = f"{name['stem']}labels{name['gap']}idx1{name['rest']}".casefold()
     home = images.parent.resolve()
     found = [file for file in sorted(images.parent.iterdir()) if file.name.casefold() in (wanted, wanted + ".gz")]
-    return next((file for file in found if file.is_file() and not leads_out(file, home)), None)
+    files = [file for file in found if file.is_file()]
+    inside = next((file for file in files if not leads_out(file, home)), None)
+    if files and inside is None:
+        raise DataError(
+            f"{files[0]}, the labels of {images.name}, is a link that leads out of the folder, and nothing outside it "
+            f"is read. Copy the file to the place of the link."
+        )
+    return inside
 
 
 def _part(name: str) -> str | None:

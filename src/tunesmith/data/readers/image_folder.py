@@ -23,6 +23,7 @@ from pathlib import Path
 from tunesmith.data.known_names import PICTURE_ENDINGS
 from tunesmith.data.options import DataOptions
 from tunesmith.data.parts import part_of
+from tunesmith.data.readers._walk import lies_inside
 from tunesmith.data.readers.base import SAMPLE, Reader, Row, Table
 from tunesmith.errors import DataError
 
@@ -70,12 +71,12 @@ class ImageFolder(Reader):
         digest = hashlib.sha256()
         folder = path if path.is_dir() else path.parent
         files = _walk(path, "") if path.is_dir() else [path.name]
-        root = os.path.realpath(folder) + os.sep
+        home = folder.resolve()
         for name in files:
-            file = os.path.realpath(folder / name)
+            file = folder / name
             digest.update(f"{name}\0".encode(errors="surrogateescape"))
-            if file.startswith(root) and os.path.isfile(file):
-                with open(file, "rb") as stream:
+            if lies_inside(file, home) and file.is_file():
+                with file.open("rb") as stream:
                     digest.update(hashlib.file_digest(stream, "sha256").digest())
         return digest.hexdigest()
 

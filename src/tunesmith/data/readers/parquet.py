@@ -34,7 +34,7 @@ class Parquet(Reader):
         twice = sorted(name for name, count in Counter(names).items() if count > 1)
         if twice:
             raise DataError(f'{shown}: "{twice[0]}" names more than one column: {", ".join(names)}.')
-        found = enumerate(rows_of_parquet(file, shown), start=1)
+        found = enumerate(rows_of_parquet(file, shown, path=path), start=1)
         sample, rows = peek(Row(number, row, reason) for number, (row, reason) in found)
         facts = {"row_groups": file.num_row_groups}
         yield Table(file=shown, columns=tuple(names), rows=rows, sample=sample, facts=facts)

@@ -11,6 +11,7 @@ questions and answers, is a table.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -19,11 +20,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from tunesmith.data.columns import folded
-from tunesmith.data.encoding import LONGEST_LINE, find_encoding, line_end, lines, open_text
+from tunesmith.data.encoding import CHUNK, LONGEST_LINE, find_encoding, line_end, lines, open_text
 from tunesmith.data.known_names import ANSWER, ASKED, ASKED_ELSE, CHOSEN, REJECTED
 from tunesmith.data.options import DataOptions
 from tunesmith.data.parts import part_of
-from tunesmith.data.readers._walk import leads_out, names_in, walk
+from tunesmith.data.readers._walk import leads_out, walk
 from tunesmith.data.readers.base import Reader, Row, Table
 from tunesmith.errors import DataError
 
@@ -48,6 +49,7 @@ class RawText(Reader):
     def tables(self, path: Path, options: DataOptions, *, shown: str) -> Iterator[Table]:
         """One table a part."""
         home = path.resolve()
+        links = [] if path.is_file() else list(_links_aside(path, home, shown))
         for part, root in _parts(path):
             name = f"{shown.rstrip('/')}/{root.name}" if part else shown
             files = partial(_files, root, home)
@@ -56,8 +58,7 @@ class RawText(Reader):
                 count, size = count + 1, size + file.stat().st_size
             longest = None if options.template.given else min(max(size // PIECES, SHORTEST), LONGEST)
             encodings: Counter[str] = Counter()
-            out = [] if path.is_file() else [one for one in names_in(path) if leads_out(path / one, home)]
-            notes = [f"{shown}: left aside are {len(out)} links that lead out of it, such as {out[0]}."] if out else []
+            notes, links = [*links], []  # they are told once
             sample = [_place(file, root) | {"text": file.name} for file in islice(files(), 20)]
             yield Table(
                 file=name,
@@ -79,7 +80,8 @@ class RawText(Reader):
                 name = file.relative_to(path).as_posix()
                 digest.update(f"{name}\0{file.stat().st_size}\0".encode(errors="replace"))
                 with file.open("rb") as stream:
-                    digest.update(hashlib.file_digest(stream, "sha256").digest())
+                    while chunk := stream.read(CHUNK):
+                        digest.update(chunk)
         return digest.hexdigest()
 
 
@@ -114,6 +116,19 @@ def _texts(root: Path, home: Path) -> Iterator[Path]:
     for path in map(Path, walk(root, _is_text)):
         if path.is_file() and not leads_out(path, home):
             yield path
+
+
+def _links_aside(path: Path, home: Path, shown: str) -> Iterator[str]:
+    """Notes on links at any depth that are not followed."""
+    counts: Counter[str] = Counter()
+    first: dict[str, str] = {}
+    for link in walk(path, lambda name, _: not name.startswith(".")):
+        if os.path.islink(link) and ((out := leads_out(link, home)) or not os.path.isfile(link)):
+            what = "links that lead out of it" if out else "links to folders or to nothing"
+            counts[what] += 1
+            first.setdefault(what, os.path.relpath(link, path))
+    for what, count in counts.items():
+        yield f"{shown}: left aside are {count} {what}, such as {first[what]}."
 
 
 def _is_text(name: str, is_folder: bool) -> bool:

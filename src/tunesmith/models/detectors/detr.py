@@ -12,11 +12,12 @@ import transformers
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForObjectDetection, PretrainedConfig
 from transformers.models.auto import image_processing_auto
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from tunesmith.errors import ModelError, did_you_mean
 from tunesmith.models import vet
 from tunesmith.models.adapter_files import ADAPTER, about_adapter
-from tunesmith.models.claims import check_size
+from tunesmith.models.claims import NAMES_TIMM, are_usual, check_size
 from tunesmith.models.quiet import quiet
 from tunesmith.models.weights_file import TensorEntry
 from tunesmith.types import ModelSource, PictureForm
@@ -45,7 +46,7 @@ def load_transformers(
     folder = Path(source.path)
     tensors = vet_detector(folder, pretrained=pretrained)
     with vet.reading(folder):
-        old_config = AutoConfig.from_pretrained(source.path, trust_remote_code=False)
+        old_config = _config(folder)
         if pretrained:
             check_size(folder, AutoModelForObjectDetection, old_config, tensors)
         new = _new(old_config, labels, seed)
@@ -56,6 +57,7 @@ def load_transformers(
         with quiet():
             old, info = AutoModelForObjectDetection.from_pretrained(
                 source.path,
+                config=old_config,
                 dtype=torch.float32,
                 use_safetensors=True,
                 trust_remote_code=False,
@@ -73,6 +75,16 @@ def load_transformers(
         drawn = _copy(new, old, before, labels)
     vet.check_finite(new)
     return new.eval(), form, drawn
+
+
+def _config(folder: Path) -> Any:
+    """The folder's configuration. What transformers 4 wrote beside the name of a timm backbone is left out: with it
+    transformers 5 asks the hub for that name, and without it means the same."""
+    told = vet.read_config(folder)
+    if told["model_type"] in NAMES_TIMM and are_usual(told.get("backbone_kwargs")):
+        told.pop("backbone_kwargs", None)
+        return CONFIG_MAPPING[told["model_type"]].from_dict(told)
+    return AutoConfig.from_pretrained(folder, trust_remote_code=False)
 
 
 def vet_detector(folder: Path, *, pretrained: bool) -> dict[str, TensorEntry]:

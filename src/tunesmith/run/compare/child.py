@@ -78,9 +78,9 @@ class Child:
 
     def stop(self) -> None:
         """Ask it to save its state and leave (exit code 75). Asked a second time, it leaves at once."""
-        self.asked = True
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
+        again, self.asked = self.asked, True
+        if self._process.poll() is None:  # a second SIGTERM soon after is taken for the first (see run/stopping.py)
+            self._process.send_signal(signal.SIGINT if again else signal.SIGTERM)
 
     def end(self) -> None:
         """See that it is gone: asked first, killed with all that it started if it stays."""
