@@ -11,8 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from tunesmith.data.box_readers.base import registry as box_registry
+from tunesmith.data.load import load
 from tunesmith.data.options import DataOptions
 from tunesmith.data.readers._walk import leads_out, lies_inside
 from tunesmith.data.readers.base import registry
@@ -210,3 +212,32 @@ def test_coco_files_that_link_out_are_noted(tmp_path: Path) -> None:
     files, notes = coco_files(tmp_path / "d")
     assert [file.name for file, _ in files] == ["train.json"]
     assert any("lead out" in note and "test.json" in note for note in notes)
+
+
+def test_pictures_in_a_snapshot_are_read_and_others_behind_links_are_not(tmp_path: Path) -> None:
+    for number in range(8):
+        file = tmp_path / "made" / "ab"[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (number * 30, 0, 0)).save(file)
+    Image.new("RGB", (8, 8), (0, 255, 0)).save(tmp_path / "other.png")
+    home = _snapshot(tmp_path / "made")
+    (home / "a" / "out.png").symlink_to(tmp_path / "other.png")
+    options = DataOptions.model_validate(
+        {"path": str(home), "split": {"validation": 0, "test": 0}, "max_bad_share": 0.5}
+    )
+    found = load(options, tmp_path / "work", inputs=("image",), kind="images")
+    assert len(found.train) == 8
+    assert "out.png" not in {Path(example.inputs["image"]).name for example in found.train}
+
+
+def test_a_list_of_pictures_in_a_snapshot_finds_their_labels(tmp_path: Path) -> None:
+    for number in range(3):
+        for folder in ("images", "labels"):
+            (tmp_path / "made" / folder).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / f"made/images/{number}.png")
+        (tmp_path / f"made/labels/{number}.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    (tmp_path / "made/train.txt").write_text("".join(f"./images/{number}.png\n" for number in range(3)))
+    (tmp_path / "made/data.yaml").write_text("path: .\ntrain: train.txt\nnames: [cat]\n")
+    found = _boxes("yolo", _snapshot(tmp_path / "made"))
+    assert [len(one.boxes) for one in found] == [1, 1, 1]
+    assert not any(one.reason for one in found)

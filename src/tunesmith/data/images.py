@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tunesmith.data.encoding import wrong_bytes
+from tunesmith.data.readers._walk import lies_inside
 from tunesmith.data.store import FACTS, Kept
 from tunesmith.data.texts import undecodable
 from tunesmith.errors import DiskError
@@ -132,20 +133,16 @@ def place_of(name: str, within: Path | None, encoding: str = "") -> Path:
         mode = os.stat(path).st_mode
     except OSError as error:
         raise PictureFault(_missing(named, root, error)) from error
-    if not _inside(path, root):
+    if not lies_inside(path, Path(root)):
         raise PictureFault(_outside(root))
     if not stat.S_ISREG(mode):
         raise PictureFault("this is no file" + (" but a folder" if stat.S_ISDIR(mode) else ""))
     return Path(path)
 
 
-def _inside(path: str, root: str) -> bool:
-    return path == root or path.startswith(root.rstrip(os.sep) + os.sep)
-
-
 def _missing(named: str, root: str, error: OSError) -> str:
     """Why a path leads to no file; of what lies outside the folder, not even that is said."""
-    if not _inside(os.path.realpath(named), root):
+    if not lies_inside(named, Path(root)):
         return _outside(root)
     if not isinstance(error, FileNotFoundError):
         return f"the file cannot be reached: {error.strerror}"

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -79,7 +79,17 @@ def _listed(place: Path, layout: Layout) -> Iterator[tuple[Path | None, str, str
         return
     for line in filter(None, map(str.strip, text_of(place, layout.root).splitlines())):
         path, reason = locate(line, [layout.root, place.parent])
-        yield path, line, reason
+        yield path if path is None else _as_named(path, line, [layout.root, place.parent], layout.root), line, reason
+
+
+def _as_named(picture: Path, line: str, places: Sequence[Path], root: Path) -> Path:
+    """A listed picture by its place in the data folder, where its labels are looked for: in the hub's cache it is a
+    link to a file that lies elsewhere."""
+    if picture.is_relative_to(root):
+        return picture
+    spelled = (place / name for place in places for name in (line, line.replace("\\", "/")))
+    named = (Path(os.path.abspath(path)) for path in spelled if os.path.realpath(path) == str(picture))
+    return next(named, picture)
 
 
 def _is_picture(name: str, is_folder: bool) -> bool:
