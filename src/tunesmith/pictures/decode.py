@@ -172,6 +172,8 @@ def _keep_late_exif(stream: IO[bytes], image: Image.Image) -> None:
 
 def _as_rgb(image: Image.Image) -> np.ndarray:
     """Converted in strips: a whole copy for each step would take five times the picture's memory."""
+    if image.mode == "RGB" and not image.has_transparency_data and image.width * image.height <= STRIP:
+        return np.array(image)  # what most pictures are
     picture = np.empty((image.height, image.width, 3), np.uint8)
     rows = max(1, STRIP // image.width)
     for top in range(0, image.height, rows):
