@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tests.train.test_loop import Learner
 from torch import Tensor, nn
 
 from tunesmith.train import device as devices
@@ -36,17 +37,6 @@ def averages(device: Device) -> list[float]:
     device.average_over_processes([one], 3.0 if device.rank else 1.0)
     device.average_over_processes([two], 0.0 if device.rank else 2.0)
     return [one.item(), two.item()]
-
-
-class Learner:
-    """A method that does nothing of its own."""
-
-    def training_mode(self, model: nn.Module) -> None:
-        model.train()
-
-    def after_backward(self, model: nn.Module, step: int, steps: int) -> None: ...
-
-    def after_step(self, model: nn.Module, step: int, steps: int) -> None: ...
 
 
 class Shares:

@@ -202,7 +202,7 @@ class _Collate:
 def _facts(task: Task, pretrained: Pretrained, dataset: Dataset, device: Device) -> tuple[defaults.Facts, np.ndarray]:
     numbers = range(0, len(dataset.train), 1 + len(dataset.train) // LOOKED_AT)
     lengths = np.concatenate(
-        [task.lengths(some, pretrained) for some in lots((dataset.train[i] for i in numbers), 2048)]
+        [task.lengths(some, pretrained) for some in lots((dataset.train[i] for i in numbers), LOOKED_AT)]
     )
     middle, long, longest = (int(np.percentile(lengths, q)) for q in (50, 90, 99))
     cut = getattr(task, "max_length", "auto")

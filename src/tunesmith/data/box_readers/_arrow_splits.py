@@ -9,7 +9,7 @@ from typing import Any
 from tunesmith.data.parts import part_of
 from tunesmith.data.readers._arrow_rows import Found, rows_of_parquet, rows_of_saved
 from tunesmith.data.readers._splits import load_splits
-from tunesmith.data.readers._walk import lies_inside
+from tunesmith.data.readers._walk import lies_inside, links_aside
 from tunesmith.errors import DataError
 
 
@@ -22,8 +22,7 @@ def parquet_files(folder: Path) -> list[Path]:
 def links_out(folder: Path, shown: str) -> list[str]:
     """A note on the Parquet files that are links out of the folder, if there are any."""
     home = folder.resolve()
-    out = [file.name for file in _parquet_files(folder) if not lies_inside(file, home)]
-    return [f"{shown}: left aside are {len(out)} links that lead out of it, such as {out[0]}."] if out else []
+    return links_aside(shown, [file.name for file in _parquet_files(folder) if not lies_inside(file, home)])
 
 
 def _parquet_files(folder: Path) -> list[Path]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tunesmith.data.box_readers.base import locate
 from tunesmith.data.parts import part_of
-from tunesmith.data.readers._walk import lies_inside
+from tunesmith.data.readers._walk import lies_inside, links_aside
 
 _OTHER_KINDS = ("captions", "person_keypoints", "stuff", "panoptic", "image_info")
 FOLDERS = ("annotations", "annotation", "labels", "ann")
@@ -28,7 +28,7 @@ def coco_files(folder: Path) -> tuple[list[tuple[Path, str | None]], list[str]]:
     home = folder.resolve()
     named = [p for p in dict.fromkeys(jsons) if not p.name.casefold().startswith(_OTHER_KINDS)]
     out = [p.relative_to(folder).as_posix() for p in named if not lies_inside(p, home)]
-    notes = [f"Left aside are {len(out)} links that lead out of {folder}, such as {out[0]}."] if out else []
+    notes = links_aside(str(folder), out)
     wanted = [p for p in named if lies_inside(p, home) and _is_coco(p)]
     parts = [_part(p) for p in wanted]
     if not any(parts):

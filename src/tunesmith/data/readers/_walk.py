@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tunesmith.errors import DataError
@@ -54,6 +54,11 @@ def lies_inside(path: str | Path, home: Path) -> bool:
     """
     real = Path(os.path.realpath(path))
     return real.is_relative_to(home) or any(real.is_relative_to(blobs) for blobs in _blobs(home))
+
+
+def links_aside(shown: str, names: Sequence[str]) -> list[str]:
+    """The note on links that lead out of a folder and are not followed, by their names; none where there are none."""
+    return [f"{shown}: left aside are {len(names)} links that lead out of it, such as {names[0]}."] if names else []
 
 
 def _blobs(home: Path) -> Iterator[Path]:

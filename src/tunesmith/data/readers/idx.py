@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from tunesmith.data.options import DataOptions
-from tunesmith.data.readers._walk import leads_out
+from tunesmith.data.readers._walk import leads_out, links_aside
 from tunesmith.data.readers.base import Reader, Row, Table
 from tunesmith.errors import DataError
 
@@ -38,8 +38,7 @@ class Idx(Reader):
 
     def tables(self, path: Path, options: DataOptions, *, shown: str) -> Iterator[Table]:
         """One table a file of images."""
-        out = _links_out(path)
-        aside = [f"{shown}: left aside are {len(out)} links that lead out of it, such as {out[0]}."] if out else []
+        aside = links_aside(shown, _links_out(path))
         for images in _images(path):
             name = f"{shown.rstrip('/')}/{images.name}" if path.is_dir() else shown
             labels = _labels(images)

@@ -16,7 +16,7 @@ from pathlib import Path
 from tunesmith.data.encoding import CHUNK, LONGEST_LINE, decode, wrong_bytes
 from tunesmith.data.options import DataOptions
 from tunesmith.data.parts import part_of
-from tunesmith.data.readers._walk import leads_out, names_in
+from tunesmith.data.readers._walk import leads_out, links_aside, names_in
 from tunesmith.data.readers.base import SAMPLE, Reader, Row, Table
 from tunesmith.errors import DataError
 
@@ -112,8 +112,7 @@ def _left_aside(root: Path, home: Path, name: str) -> Iterator[str]:
         yield f"{name}: no text file in {', '.join(empty)}; no class is made of it."
     for folder in dict.fromkeys((home, root)):
         links = [one for one in names_in(folder) if (folder / one).is_dir() and leads_out(folder / one, home)]
-        if links:
-            yield f"{name}: left aside are {len(links)} links that lead out of the folder, such as {links[0]}."
+        yield from links_aside(name, links)
 
 
 def _rows(root: Path, home: Path, name: str, asked: str, encodings: Counter[str], notes: list[str]) -> Iterator[Row]:
