@@ -48,7 +48,7 @@ def write_part(data: Path, folder: Path, which: str, classes: range, each: int) 
 
 
 def fit(place: Path, data: Path, settings: list[str]) -> dict[str, Any]:
-    command = [sys.executable, "-m", "tunesmith", "fit", "--data", str(data), "--output", str(place), *SETTINGS]
+    command = [sys.executable, "-m", "tunesmith", "fit", "--data", str(data), "--output", str(place)]
     done = subprocess.run([*command, *settings], capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{settings} failed:\n{done.stderr[-2000:]}")
@@ -74,7 +74,9 @@ def main() -> None:
             write_part(given.data, place / "first", "train", range(5), given.pretrain_each)
             for which, each in (("train", 100), ("test", 1000)):
                 write_part(given.data, place / "second", which, range(5, 10), each)
-            first = fit(place / "pretrained", place / "first", [*NEW, *anew, f"train.epochs={given.pretrain_epochs}"])
+            first = fit(
+                place / "pretrained", place / "first", [*SETTINGS, *NEW, *anew, f"train.epochs={given.pretrain_epochs}"]
+            )
             print(f"pretrained on classes 0 to 4: accuracy {first['after']['accuracy']:.4f}", flush=True)
         found: dict[str, list[float]] = {}
         for method in given.methods:
@@ -85,7 +87,7 @@ def main() -> None:
             for seed in given.seeds:
                 more = [f"train.seed={seed}", "data.split.validation=0", "train.epochs=7"]
                 run = stack.enter_context(tempfile.TemporaryDirectory(prefix="tunesmith-bench-"))
-                scores = fit(Path(run) / "run", place / "second", [*start, *how, *more])
+                scores = fit(Path(run) / "run", place / "second", [*SETTINGS, *start, *how, *more])
                 found.setdefault(method, []).append(scores["after"]["accuracy"])
                 with given.out.open("a", encoding="utf-8") as file:
                     record = {"method": method, "seed": seed, **scores["after"], **scores["cost"]}

@@ -42,6 +42,12 @@ def test_pictures_come_back_whether_they_were_kept_or_not(tmp_path: Path, limit:
     assert found.lengths.tolist() == [max(1, (16 + n) * 32 // 256) for n in range(9)]
 
 
+def test_many_pictures_stay_in_order(tmp_path: Path) -> None:
+    many = [Example({"image": str(n % 50)}) for n in range(150)]  # more than wait at once
+    found = keep_pictures(many, encode, tmp_path / "p")  # type: ignore[arg-type]
+    assert [int(found[n]["picture"][0, 0, 0]) for n in range(150)] == [n % 50 for n in range(150)]
+
+
 def test_an_empty_part_is_no_fault(tmp_path: Path) -> None:
     assert len(keep_pictures([], encode, tmp_path / "p")) == 0  # type: ignore[arg-type]
 

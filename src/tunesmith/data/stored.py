@@ -7,6 +7,7 @@ the same result. Memory holds the shapes alone; which pages of the file stay in 
 from __future__ import annotations
 
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from tunesmith.cores import cores
 from tunesmith.errors import DiskError
 from tunesmith.pictures.form import patches
 from tunesmith.pulse import pulse
@@ -23,7 +25,8 @@ from tunesmith.types import Example, Examples
 Encode = Callable[[Sequence[Example]], Sequence[Mapping[str, Any]]]
 LIMIT = 8 << 30  # bytes of decoded pictures that one part may keep on disk
 SPARE = 2 << 30  # bytes that stay free
-AHEAD = 64  # pictures decoded together: threads share them, memory holds no more
+LOT, AHEAD = 8, 8  # pictures that a thread decodes at once; how many such lots there are at most: memory holds no more
+THREADS = 4  # at most that decode; each holds one whole picture
 
 
 class StoredPictures:
@@ -84,8 +87,15 @@ def keep_pictures(examples: Examples, encode: Encode, path: Path, *, limit: int 
 
 
 def _encoded(examples: Examples, encode: Encode) -> Iterator[Mapping[str, Any]]:
-    """In order; decoding leaves Python's lock free, so two threads share it."""
+    """In order; decoding leaves Python's lock free, so a few threads share it."""
     rows = iter(examples)
-    with ThreadPoolExecutor(2) as pool:
-        while chunk := list(islice(rows, AHEAD)):
-            yield from pool.map(lambda row: encode([row])[0], chunk)
+    pool = ThreadPoolExecutor(min(max(2, cores()), THREADS))
+    try:
+        lots = iter(lambda: list(islice(rows, LOT)), [])
+        waiting = deque(pool.submit(encode, lot) for lot in islice(lots, AHEAD))
+        while waiting:
+            found = waiting.popleft().result()
+            waiting.extend(pool.submit(encode, lot) for lot in islice(lots, 1))
+            yield from found
+    finally:
+        pool.shutdown(cancel_futures=True)

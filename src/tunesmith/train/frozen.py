@@ -35,7 +35,7 @@ class Features:
     """Features by number, on disk; `lengths` [examples] are all alike."""
 
     def __init__(self, path: Path, shape: tuple[int, ...]) -> None:
-        self._rows = np.memmap(path, dtype=np.float32, mode="r", shape=shape)
+        self._rows = np.asarray(np.memmap(path, dtype=np.float32, mode="r", shape=shape))  # rows without its overhead
         self.lengths = np.ones(shape[0], dtype=np.int32)
 
     def __len__(self) -> int:

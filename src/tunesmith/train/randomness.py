@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, cast
 
 import torch
@@ -40,7 +41,16 @@ def begin(seed: int, step: int, positions: Sequence[int]) -> None:
     """Set the counter for the forward pass over the examples at `positions` of the batch of `step`."""
     _clock["now"] = (seed, step, tuple(positions))
     # Whatever still draws from torch's own generator follows from the counter as well.
-    torch.manual_seed(counter_seed(seed, "torch", step, positions[0] if positions else 0))
+    drawn = counter_seed(seed, "torch", step, positions[0] if positions else 0)
+    if _accelerated():
+        torch.manual_seed(drawn)
+    else:  # the call above writes down where it was called from for each kind of device that is not there
+        torch.default_generator.manual_seed(drawn)
+
+
+@cache
+def _accelerated() -> bool:
+    return torch.accelerator.is_available()
 
 
 def now() -> tuple[int, int, tuple[int, ...]] | None:
