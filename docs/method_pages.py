@@ -31,13 +31,15 @@ def page(name: str, section: str = "method") -> str:
             lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
     if section == "method":
-        power = "the root of 384 / width" if plugin.adapter else "384 / width"
+        power = "the root of {0} / width" if plugin.adapter else "{0} / width"
         lines.append(f"Learning rate: {plugin.learning_rate:g} ({plugin.learning_rate_source}).")
-        lines.append(f"Classifiers of texts that are wider than 384 take it times {power}.")
+        lines.append(f"Classifiers of texts that are wider than 384 take it times {power.format(384)}.")
         for kind, what in (("vision", "pictures"), ("language", "language models")):
             rate, source = getattr(plugin, f"{kind}_learning_rate"), getattr(plugin, f"{kind}_learning_rate_source")
             if rate is not None:
                 lines.append(f"For {what}: {rate:g} ({source}).")
+        if not plugin.only_head:
+            lines.append(f"Language models that are wider than 576 take it times {power.format(576)}.")
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -403,3 +403,22 @@ def test_the_result_shows_before_and_after_with_intervals() -> None:
         "fine-tuned       accuracy 0.900  (95 % interval 0.850 to 0.940)",
         "difference       +0.400  (95 % interval +0.350 to +0.450)",
     ]
+
+
+def test_a_change_that_is_not_known_is_told_as_such() -> None:
+    old = {
+        "main_score": {"name": "ap"},
+        "before": {"ap": -1.0},
+        "after": {"ap": -1.0},
+        "forgetting": {"initial_minus_last": [float("nan")] * 3},
+    }
+    scores = {
+        "main_score": {"name": "ap", "better": "higher"},
+        "before": {"ap": -1.0},
+        "after": {"ap": -1.0},
+        "difference": {"ap": [float("nan")] * 3},
+        "old_tasks": {"cells": old},
+    }
+    shown = "\n".join(result_lines(scores))
+    assert "nan" not in shown
+    assert "not known: cells" in shown

@@ -12,10 +12,16 @@ UNLEARNED = -100
 """The label of a token that is read and not learned; torch's and transformers' losses leave it out."""
 
 
+def is_learned(message: Mapping[str, Any]) -> bool:
+    """Whether a message is an answer that is to be learned, and not only read."""
+    return message.get("role") == "assistant" and message.get("learned", True) is not False
+
+
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """Messages in order, each with `role` (one of `ROLES`), `content` and perhaps `tool_calls` or `name`, and the tools
-    that were offered, as chat templates take them; or instead of both a plain `text`, every word of which is learned.
+    """Messages in order, each with `role` (one of `ROLES`), `content` and perhaps `tool_calls`, `name` or
+    `reasoning_content`, and the tools that were offered, as chat templates take them; or instead of both a plain
+    `text`, every word of which is learned. An answer with `learned` False is read and not learned.
     """
 
     messages: tuple[Mapping[str, Any], ...] = ()

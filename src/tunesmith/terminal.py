@@ -8,6 +8,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
+from math import isnan
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -61,13 +62,14 @@ def result_lines(scores: Mapping[str, Any]) -> list[str]:
             span = f"  (95 % interval {interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
             lines.append(f"{words:<17}{name} {value:.3f}{span}")
     gain = scores.get("difference", {}).get(name)
-    if gain:
+    if gain and not isnan(gain[0]):
         lines.append(f"{'difference':<17}{gain[0]:+.3f}  (95 % interval {gain[1]:+.3f} to {gain[2]:+.3f})")
     for task, told in scores.get("old_tasks", {}).items():
         metric = told["main_score"]["name"]
         lost, low, high = told["forgetting"]["initial_minus_last"]
+        much = "not known" if isnan(lost) else f"{lost:+.3f}  (95 % interval {low:+.3f} to {high:+.3f})"
         lines.append(
-            f"{'forgotten':<17}{lost:+.3f}  (95 % interval {low:+.3f} to {high:+.3f}): {task}, {metric} "
+            f"{'forgotten':<17}{much}: {task}, {metric} "
             f"{told['before'][metric]:.3f} before, {told['after'][metric]:.3f} after"
         )
     return lines

@@ -176,3 +176,15 @@ def test_what_a_model_writes_cannot_command_the_terminal() -> None:
     assert answer_line({"messages": [{"content": "x\x07"}], "answer": "y\x1bz\n!"}) == "yz !\tx"
     rated = {"predicted": "a\x1b]0;b", "probabilities": {"a\x1b]0;b": 0.5}, "text": "c\x1b[2J"}
     assert answer_line(rated) == "a]0;b 50.0%\tc[2J"
+
+
+def test_an_answer_is_told_without_what_the_template_writes_before_it(folder: Path) -> None:
+    """The model says "i am tune."; here a template claims that "i am" is its own."""
+    wrapped = Predictor(folder)
+    wrapped.processor.chat_template = (
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + ('i am ' if m.role == 'assistant' else '')"
+        " + m.content + '<|im_end|>\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+    assert wrapped.predict_texts(["who are you?"])[0].label == REPLY.removeprefix("i am ")
+    assert "".join(Conversation(wrapped).say("who are you?")) == REPLY.removeprefix("i am ")

@@ -95,6 +95,9 @@ def test_a_point_between_untouched_and_tuned_is_chosen_by_it(talker: Path, tmp_p
     chats = write_chats(tmp_path / "new.jsonl", rows=40)
     run = fit(Recipe.make(settings(talker, chats, forgetting=old, retention="wise_ft")), tmp_path / "run")
     assert run.scores["old_tasks"]["boats"]["kind"] == "harness"
+    assert run.scores["old_tasks"]["boats"]["chosen_by"] == ["wise_ft"]
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    assert "wise_ft chose this run’s state by these same examples" in page
 
 
 def test_a_resumed_run_must_find_the_same_documents(talker: Path, tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_cka_knows_neither_rotation_nor_scale_nor_shift_but_does_know_another_st
     turned = np.linalg.qr(drawn(2)[:4])[0]
     assert measures.linear_cka(x, 3 * x @ turned + 5) == pytest.approx(1.0, abs=1e-12)
     assert measures.linear_cka(x, drawn(1)) < 0.5
-    assert np.isnan(measures.linear_cka(x, np.ones((30, 2))))
+    assert measures.linear_cka(x, np.ones((30, 2))) == 0
 
 
 def test_cka_of_resamples_equals_cka_of_the_resampled_rows() -> None:
@@ -169,3 +169,23 @@ def test_the_paired_interval_covers_what_is_really_lost() -> None:
         found = measures.turned(change, UP)
         held += found.low <= 0.2 <= found.high
     assert held >= 36
+
+
+def test_features_that_collapsed_are_like_nothing_and_are_no_nan() -> None:
+    x = drawn(0)
+    for collapsed in (np.zeros((30, 4)), np.full((30, 2), 0.1)):  # a mean of 0.1 is not 0.1 to the last bit
+        assert measures.linear_cka(x, collapsed) == 0.0
+        found = measures.similarity_lost(x, x, collapsed, seed=0)
+        assert (found.value, found.low, found.high) == pytest.approx((1, 1, 1), abs=1e-12)
+    assert np.isnan(measures.linear_cka(np.ones((30, 2)), x))
+    assert np.isnan(measures.linear_cka(x, np.full((30, 4), np.nan)))
+    assert np.isnan(measures.similarity_lost(x, x, np.full((30, 4), np.nan), seed=0).value)
+
+
+def test_a_choice_is_noted_where_it_was_made_on_the_reported_examples() -> None:
+    told = {"own": {"part": "test", "highest_part": "validation"}, "harness": {"part": "test", "highest_part": "test"}}
+    measures.note_choice(told, [])
+    assert "chosen_by" not in told["harness"]
+    measures.note_choice(told, ["wise_ft"])
+    assert told["harness"]["chosen_by"] == ["wise_ft"]  # type: ignore[comparison-overlap]
+    assert "chosen_by" not in told["own"]

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.forgetting.conftest import opened, ready
+from tests.forgetting.conftest import NOTHING, SHORT, opened, ready
 from tests.run.pictures import picture_recipe
 from tests.run.worker import recipe, write_reviews
 
 from tunesmith.forgetting.headed import Headed
 from tunesmith.forgetting.measures import summary
+from tunesmith.recipe.recipe import Recipe
+from tunesmith.run.fit import fit
 from tunesmith.train import randomness
 
 Folders = Callable[[str], Path]
@@ -155,3 +157,28 @@ def test_the_summary_of_an_old_run_is_plain_json(old_run: Path, new_data: Path, 
     value, low, high = found["forgetting"]["initial_minus_last"]
     assert value == pytest.approx(lost)
     assert low <= value <= high
+
+
+def test_thresholds_fitted_to_the_scored_examples_are_not_used_on_them(
+    tiny_folders: Folders, new_data: Path, tmp_path: Path
+) -> None:
+    """A run with several classes a row and no test part scores its validation part by even odds, and so does this."""
+    data = write_reviews(tmp_path / "several.csv", rows=60)
+    data.write_text(data.read_text("utf-8").replace(",good", ",good|film"), "utf-8")
+    source = {"path": str(data), "label_separator": "|", "split": {"test": 0, "validation": 0.3}}
+    settings = recipe(tiny_folders("bert"), data, method="full", train=SHORT, **NOTHING)
+    run = fit(Recipe.make({**settings, "data": source}), tmp_path / "run").folder
+    told, file = scores(run), run / "best" / "tunesmith.json"
+    assert told["part"] == "validation"
+    file.write_text(json.dumps(json.loads(file.read_text("utf-8")) | {"thresholds": [99.0] * 3}), "utf-8")
+    new = ready(recipe(run / "best", new_data), tmp_path / "w")
+    (task,) = opened(new, tmp_path / "o", str(run))
+    assert task.parts == ("validation",)
+    found = task.score(task.answers(new.pretrained.model, "validation"), "validation")
+    assert found == pytest.approx(told["after"], abs=1e-5)
+    assert "above even odds" in task.definition
+    other = {"source": str(run), "data": source}
+    (named,) = opened(new, tmp_path / "named", other)
+    kept = named.score(named.answers(new.pretrained.model, "validation"), "validation")
+    assert found["micro_f1"] > 0
+    assert kept["micro_f1"] == 0  # other examples are answered as that run would answer them

@@ -236,3 +236,10 @@ def test_unequal_numbers_of_pictures_are_refused() -> None:
 def test_no_score_is_nan_on_any_random_set() -> None:
     for seed in range(5):
         assert not any(math.isnan(value) for value in average_precision(*random_boxes(seed, 2), NAMES).values())
+
+
+def test_without_truth_a_gain_is_not_known_and_is_no_total_loss() -> None:
+    found, _ = random_boxes(2, pictures=3)
+    one = Matches(found, np.full((3, 2, 6), -1, np.float32), NAMES)
+    gain = one.interval(one, resamples=5)
+    assert all(math.isnan(end) for end in (gain.value, gain.low, gain.high))

@@ -142,3 +142,20 @@ def test_shapes_that_disagree_are_named() -> None:
         ours.single_label(np.zeros((2, 2)), np.zeros(2, int), LABELS)
     with pytest.raises(ValueError, match="a target for each"):
         ours.single_label(np.zeros((0, 3)), np.zeros(0, int), LABELS)
+
+
+def test_auroc_ranks_what_saturated_probabilities_no_longer_tell_apart() -> None:
+    logits = np.array([[50.0, 0.0], [45.0, 0.0], [60.0, 0.0], [55.0, 0.0]])
+    assert ours.single_label(logits, np.array([0, 1, 0, 0]), ("a", "b"))["auroc"] == 1.0
+    wide = np.concatenate([logits, np.full((4, 1), -2000.0)], axis=1)
+    np.testing.assert_allclose(ours.log_odds(wide)[:, 0], [50, 45, 60, 55])
+    np.testing.assert_allclose(ours.log_odds(wide)[:, 2], [-2050, -2045, -2060, -2055])
+
+
+@pytest.mark.parametrize("classes", [2, 3, 20])
+def test_log_odds_are_those_of_the_probabilities(classes: int) -> None:
+    logits, targets = draw(600, classes, seed=classes)
+    chances = ours.softmax(logits)
+    np.testing.assert_allclose(ours.log_odds(logits), np.log(chances / (1 - chances)), rtol=1e-9, atol=1e-12)
+    truth = np.eye(classes, dtype=np.int64)[targets]
+    assert ours.area_under_roc(ours.log_odds(logits), truth) == ours.area_under_roc(chances, truth)

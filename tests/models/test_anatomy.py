@@ -55,3 +55,24 @@ def test_finding_parts_leaves_the_model_as_it_was(tiny: Callable[..., Pretrained
     assert torch.equal(torch.get_rng_state(), state)
     assert not next(model.parameters()).requires_grad
     assert all(p.grad is None for p in model.parameters())
+
+
+def test_a_gated_delta_layer_whose_keys_and_values_differ_in_heads_is_read() -> None:
+    """Qwen3.5's default sizes in small: its input layers are as wide as one and as two of its output layer's inputs."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from tunesmith.models.anatomy import find_anatomy
+    from tunesmith.models.attention import use_attention
+
+    config = AutoConfig.for_model(
+        "qwen3_5_text", vocab_size=50, hidden_size=32, num_hidden_layers=4, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=8, intermediate_size=48, linear_num_value_heads=4, linear_num_key_heads=2,
+        linear_key_head_dim=8, linear_value_head_dim=8, pad_token_id=0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    use_attention(model)
+    found = {layer.name.removeprefix("model.layers."): layer.role for layer in find_anatomy(model).of()}
+    assert [found[f"3.mlp.{name}_proj"] for name in ("gate", "up", "down")] == ["gate", "up", "down"]
+    assert found["3.self_attn.q_proj"] == "query"

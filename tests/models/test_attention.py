@@ -111,6 +111,12 @@ def test_a_prefix_in_float32_is_attended_to_under_bfloat16_arithmetic() -> None:
         ("mistral", {"sliding_window": 8}, 8),
         ("gemma3_text", {"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]}, 8),
         ("llama", {}, 10_000),
+        (
+            "qwen2_moe",
+            {"sliding_window": 0, "num_experts": 4, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16},
+            10_000,
+        ),
+        ("xlstm", {"num_heads": 4}, 0),
         ("lfm2", {"layer_types": ["conv", "full_attention"]}, 0),
         ("falcon_h1", {"mamba_d_ssm": 32, "mamba_n_heads": 4, "mamba_d_head": 8, "mamba_n_groups": 1}, 0),
     ],

@@ -1,4 +1,4 @@
-"""What is too long loses its oldest words first, and an answer only if it does not fit by itself."""
+"""What is too long loses its oldest words first, and an answer only if it leaves its question too little room."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tunesmith.models.chat_tokens import (
     EncodedChat,
     encode_chat,
     encode_chats,
+    encode_prompt,
     learned_text,
 )
 
@@ -22,7 +23,7 @@ from tunesmith.models.chat_tokens import (
 @pytest.mark.parametrize("kind", LOSSLESS)
 @settings(max_examples=40, deadline=None)
 @given(chat=chats(asked=texts.filter(bool)), name=st.sampled_from(sorted(TEMPLATES)), most=st.integers(2, 60))
-def test_a_cut_takes_the_oldest_first_and_an_answer_only_if_it_alone_is_too_long(
+def test_a_cut_takes_the_oldest_first_and_an_answer_only_if_little_room_is_left_for_its_question(
     kind: str, chat: Chat, name: str, most: int
 ) -> None:
     tokenizer = settled(kind, name)
@@ -39,7 +40,7 @@ def test_a_cut_takes_the_oldest_first_and_an_answer_only_if_it_alone_is_too_long
     stretches = [short.labels[begin:end] for begin, end in runs(short.labels)]
     if whole.length <= most:
         assert (short.input_ids, short.labels, short.cut) == (whole.input_ids, whole.labels, "")
-    elif len(last) < most:
+    elif len(last) <= most - max(most // 4, 1) or (short.cut == "prompt" and len(last) < most):
         assert short.cut == "prompt"
         assert stretches[-1] == last
         assert stretches == [whole.labels[begin:end] for begin, end in runs(whole.labels)][-len(stretches) :]
@@ -91,3 +92,36 @@ def test_an_answer_too_long_by_itself_loses_its_end_and_its_end_token() -> None:
 def test_a_cut_to_less_than_two_tokens_is_refused() -> None:
     with pytest.raises(DataError, match="2 tokens or more"):
         encode_chats(settled("smollm", "chatml"), [talk("a", "b")], max_length=1)
+
+
+@pytest.mark.parametrize("room", [-100, -1, 0, 1, 10])
+def test_a_long_answer_is_learned_behind_the_whole_of_its_short_question(room: int) -> None:
+    tokenizer = settled("llama", "chatml")
+    chat = Chat((said("system", "Be kind."), *talk("What is it, and why?", "four " * 300).messages))
+    prompt = encode_prompt(tokenizer, chat)
+    whole = encode_chats(tokenizer, [chat])[0]
+    assert isinstance(whole, EncodedChat)
+    most = whole.length - len(prompt) + room
+    found = encode_chats(tokenizer, [chat], max_length=most)[0]
+    assert isinstance(found, EncodedChat)
+    assert (found.input_ids, found.cut) == (whole.input_ids[:most], "response")
+    assert runs(found.labels) == [(len(prompt), most)]
+    everything = encode_chats(tokenizer, [chat], max_length=most, train_on="all")[0]
+    assert isinstance(everything, EncodedChat)
+    assert everything.labels == [UNLEARNED, *whole.input_ids[1:most]]
+
+
+def test_a_question_keeps_half_of_the_room_beside_an_answer_that_is_cut_and_a_quarter_beside_one_that_is_not() -> None:
+    tokenizer = settled("llama", "chatml")
+    for words, cut, least in ((20, "prompt", 50), (200, "response", 100)):
+        chat = talk("question " * 100, "four " * words)
+        whole = encode_chats(tokenizer, [chat])[0]
+        assert isinstance(whole, EncodedChat)
+        answer = len(whole.input_ids) - runs(whole.labels)[-1][0]
+        most = 200 if cut == "response" else answer * 4 // 3 + 2
+        found = encode_chats(tokenizer, [chat], max_length=most)[0]
+        assert isinstance(found, EncodedChat)
+        assert found.cut == cut
+        assert runs(found.labels)[-1][0] >= min(least, most // 4)
+        if cut == "response":
+            assert runs(found.labels) == [(100, 200)]

@@ -62,15 +62,16 @@ def test_wider_models_take_lower_rates() -> None:
     assert rate("full", 128) == rate("full", 384)
 
 
-@pytest.mark.parametrize("method", ["full", "lora", "prefix_tuning"])
-def test_a_language_model_takes_a_methods_own_rate_for_it_whatever_its_width(method: str) -> None:
+@pytest.mark.parametrize(("method", "power"), [("full", 1.0), ("lora", 0.5), ("prefix_tuning", 0.5)])
+def test_a_language_model_takes_a_methods_own_rate_for_it(method: str, power: float) -> None:
     def rate(hidden: int, task: str = "causal_lm") -> Any:
         return resolve(made(method=method, task=task), replace(FACTS, hidden_size=hidden, class_counts={}))[0].train
 
     own = registry.get(method).language_learning_rate
     assert own is not None
-    assert rate(2048).learning_rate == rate(384).learning_rate == own
-    assert rate(576, "preference").learning_rate == pytest.approx(own / 10, rel=0.05)  # of two digits
+    assert rate(576).learning_rate == rate(384).learning_rate == own
+    assert rate(4608).learning_rate == pytest.approx(own / 8**power, rel=0.05)  # of two digits
+    assert rate(576, "preference").learning_rate == pytest.approx(own / 10, rel=0.05)
 
 
 def test_few_examples_are_seen_more_often_and_many_at_least_twice() -> None:

@@ -4,24 +4,40 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import get_args
 
+import numpy as np
 import pytest
 
 from tunesmith.recipe.recipe import Recipe
-from tunesmith.run.search.confirm import Verdict, plan, spread, verdict
+from tunesmith.run.search import confirm
+from tunesmith.run.search.confirm import Kind, Verdict, least_variance, plan, spread, verdict
 from tunesmith.types import MainScore
 
 MAIN = MainScore("accuracy", "higher")
 RECIPE = Recipe.make({"task": "text_classification", "model": "a-model", "data": "reviews.csv"})
 
 
+MANY = 10**9
+"""Examples whose chance is next to nothing."""
+
+
 def told(
-    default: list[float], winner: list[float], *, main: MainScore = MAIN, failed: dict[str, str] | None = None
+    default: list[float],
+    winner: list[float],
+    *,
+    main: MainScore = MAIN,
+    failed: dict[str, str] | None = None,
+    lost: tuple[list[float], list[float]] | None = None,
+    examples: int = MANY,
 ) -> Verdict:
     runs = plan(RECIPE, RECIPE, 7, seeds=len(default), folder=Path("confirm"))
     values = [score for pair in zip(default, winner, strict=True) for score in pair]
-    scores = {run.folder: (score, None) for run, score in zip(runs, values, strict=True) if not math.isnan(score)}
-    return verdict(main, runs, scores, {Path("confirm") / name: why for name, why in (failed or {}).items()})
+    gone = [None] * len(runs) if lost is None else [value for pair in zip(*lost, strict=True) for value in pair]
+    scores = {run.folder: (score, forgotten) for run, score, forgotten in zip(runs, values, gone, strict=True)
+              if not math.isnan(score)}  # fmt: skip
+    names = {Path("confirm") / name: why for name, why in (failed or {}).items()}
+    return verdict(main, runs, scores, names, examples=examples)
 
 
 def test_new_seeds_come_after_the_recipes_own() -> None:
@@ -75,3 +91,49 @@ def test_seeds_that_are_missing_leave_it_open() -> None:
 
 def test_seeds_that_agree_have_an_interval_without_width() -> None:
     assert spread([0.5, 0.5, 0.5]).low == 0.5
+
+
+def test_seeds_that_agree_on_few_examples_do_not_make_a_winner_better() -> None:
+    found = told([0.90, 0.90, 0.90], [0.92, 0.92, 0.92], examples=50)
+    assert found.kind == "unclear"
+    assert found.gain is not None
+    # one answer of 50 differs: variance (0.02 - 0.02^2) / 50, of a normal distribution since the seeds add nothing
+    half = 1.959964 * math.sqrt((0.02 - 0.02**2) / 50)
+    assert (found.gain.low, found.gain.high) == pytest.approx((0.02 - half, 0.02 + half), abs=1e-6)
+    assert "95 % interval over seeds and 50 examples" in found.words
+    assert told([0.90, 0.90, 0.90], [0.92, 0.92, 0.92], examples=500).kind == "better"
+
+
+@pytest.mark.parametrize("difference", [0.02, -0.1, 0.5])
+def test_no_answers_to_so_many_examples_vary_less_than_is_reckoned_with(difference: float) -> None:
+    generator = np.random.default_rng(0)
+    wanted = round(100 * difference)
+    fewest = math.inf
+    for both in range(0, 101 - abs(wanted), 2):  # so many more that differ, and cancel out
+        answers = np.array([1] * (both // 2 + max(wanted, 0)) + [-1] * (both // 2 + max(-wanted, 0)))
+        each = generator.permutation(np.concatenate([answers, np.zeros(100 - len(answers))]))
+        assert each.mean() == pytest.approx(difference)
+        fewest = min(fewest, float(np.var(each)) / 100)
+    assert least_variance(difference, 100) == pytest.approx(fewest)
+
+
+def test_of_a_loss_the_interval_is_over_seeds_alone_and_says_so() -> None:
+    found = told([0.50, 0.52, 0.51], [0.40, 0.41, 0.40], main=MainScore("loss", "lower"), examples=50)
+    assert found.gain == told([0.50, 0.52, 0.51], [0.40, 0.41, 0.40], main=MainScore("loss", "lower")).gain
+    assert "95 % interval over seeds alone" in found.words
+
+
+def test_a_better_score_at_the_price_of_more_forgetting_is_told_as_such() -> None:
+    better = ([0.80, 0.81, 0.79], [0.85, 0.86, 0.845])
+    found = told(*better, lost=([0.01, 0.02, 0.01], [0.05, 0.06, 0.055]))
+    assert found.kind == "forgets"
+    assert "Better than the default by +0.0517" in found.words
+    assert "but it surely forgets more. What old tasks lose changes by +0.0417" in found.words
+    assert told(*better, lost=([0.01, 0.02, 0.01], [0.05, 0.00, 0.02])).kind == "better", "it may be chance"
+    assert told(*better, lost=([0.05, 0.06, 0.055], [0.01, 0.02, 0.01])).kind == "better"
+
+
+def test_every_verdict_has_a_chip_on_the_page() -> None:
+    page = (Path(confirm.__file__).parent / "search.html.j2").read_text()
+    for kind in get_args(Kind):
+        assert f"'{kind}': '" in page

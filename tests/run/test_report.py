@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,7 +16,7 @@ from tests.run.sample import write_json, write_lines, write_run
 from tunesmith.errors import RunError
 from tunesmith.run.folder import open_run
 from tunesmith.run.report import context, write_report
-from tunesmith.run.report_parts import words
+from tunesmith.run.report_parts import forgotten, words
 from tunesmith.run.report_parts.charts import Line, line_chart, smooth, thin, ticks
 from tunesmith.run.report_parts.facts import read_facts
 
@@ -294,6 +295,25 @@ def test_forgetting_is_told_only_when_it_was_measured(tmp_path: Path) -> None:
     assert "What was forgotten" in page.text
     assert "+0.060" in page.text
     assert "+0.210" in page.text  # a likelihood that rises is loss too
+
+
+def test_what_could_not_be_scored_is_not_called_worse_or_lost(tmp_path: Path) -> None:
+    nothing = {"name": "ap", "better": "higher"}
+    told = words.headline(
+        {"main_score": nothing, "before": {"ap": -1.0}, "after": {"ap": -1.0}, "difference": {"ap": [math.nan] * 3}}, 12
+    )
+    assert told["sure"] == "unclear"
+    assert told["verdict"] == "The change is not known: there is nothing to score."
+    assert (told["before"], told["after"], told["gain"]) == ("", "–", "–")
+    folder = write_run(tmp_path / "run")
+    scores = json.loads((folder / "scores.json").read_text())
+    old = {"main_score": nothing, "rows": 12, "before": {"ap": -1.0}, "after": {"ap": -1.0}, "off": {"ap": -1.0},
+           "forgetting": {"initial_minus_last": [math.nan] * 3}, "definition": "AP of boats."}  # fmt: skip
+    (folder / "scores.json").write_text(json.dumps(scores | {"old_tasks": {"boats": old}}))
+    (row,) = forgotten.forgotten(read_facts(folder))["rows"]
+    assert all(math.isnan(row[key]) for key in ("before", "after", "off", "forgetting"))
+    page = write_report(folder).read_text(encoding="utf-8")
+    assert "−1.000" not in page
 
 
 def test_multi_label_runs_have_their_page_too(tmp_path: Path) -> None:

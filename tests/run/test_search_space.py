@@ -11,6 +11,8 @@ from tunesmith.recipe.recipe import Recipe
 from tunesmith.run.search.checks import checked, drawn_in
 from tunesmith.run.search.defaults import filled_in
 from tunesmith.run.search.space import Dimension, is_active, parse_over, read_space, settings
+from tunesmith.tasks import base as tasks
+from tunesmith.tasks._preference import Terms
 
 RECIPE = Recipe.make({"task": "text_classification", "model": "a-model", "data": "reviews.csv", "method": "lora"})
 RESOLVED = RECIPE.changed("train.learning_rate=0.001", "train.epochs=3", "train.batch_size=16")
@@ -71,11 +73,63 @@ def test_what_is_written_wrongly_is_said(text: str, words: str) -> None:
         ("data.split.seed=1,2", "same validation examples"),
         ("retention.strength=1..2", "has no retention"),
         ("output=a,b", "a folder of its own"),
+        ("data=a.csv,b.csv", "validation examples too"),
+        ("data.limit=100,200", "validation examples too"),
+        ("data.columns.text=title,body", "validation examples too"),
     ],
 )
 def test_what_the_recipe_does_not_take_is_said(text: str, words: str) -> None:
     with pytest.raises(RecipeError, match=words):
         space(text)
+
+
+LANGUAGE = {
+    name: Recipe.make({"task": name, "model": "a-model", "data": "chats.jsonl", "method": "lora"})
+    for name in ("preference", "causal_lm")
+}
+
+
+@pytest.mark.parametrize(
+    ("task", "text"),
+    [
+        ("preference", "task.beta=0.05..0.5:log"),
+        ("preference", "task.objective=dpo,ipo"),
+        ("preference", "task.label_smoothing=0..0.1"),
+        ("preference", "task.label_smoothing=default"),
+        ("preference", "task.max_length=128,256"),
+        ("causal_lm", "task.train_on=responses,all"),
+        ("causal_lm", "task.max_length=128,256"),
+        ("causal_lm", "task.overlong=cut,drop"),
+        ("causal_lm", "task.template=chatml,auto"),
+        ("causal_lm", "model=one-model,another-model"),
+    ],
+)
+def test_what_the_main_score_is_measured_with_is_no_setting_to_search_over(task: str, text: str) -> None:
+    with pytest.raises(RecipeError, match=r"cannot be searched over: .* the main score \(loss\) is measured"):
+        checked([parse_over(text)], LANGUAGE[task])
+
+
+def test_what_only_changes_how_a_task_is_learned_may_be_searched_over() -> None:
+    for text in ("task.neftune=0..10", "train.learning_rate=1e-4..1e-3:log"):
+        assert checked([parse_over(text)], LANGUAGE["causal_lm"])
+    assert space("task.label_smoothing=0..0.1", "task.max_length=64,128")
+
+
+def test_what_a_task_names_as_its_ruler_are_options_of_it() -> None:
+    for name in tasks.registry.names():
+        task = tasks.registry.get(name)
+        assert set(task.ruler) <= set(task.model_fields)
+    assert set(Terms.__dataclass_fields__) <= set(tasks.registry.get("preference").ruler), "all that the loss holds"
+
+
+@pytest.mark.parametrize("task", ["preference", "causal_lm"])
+def test_the_default_space_of_a_language_model_measures_every_trial_alike(task: str) -> None:
+    recipe = LANGUAGE[task]
+    resolved = recipe.changed("train.learning_rate=0.001", "train.epochs=3", "train.batch_size=16")
+    found = filled_in((), recipe, resolved)
+    assert {d.path for d in found} == {"train.learning_rate", "train.epochs", "train.batch_size", "method.rank",
+                                       "method.dropout"}  # fmt: skip
+    assert checked(found, recipe)
 
 
 def test_all_faults_are_said_at_once() -> None:

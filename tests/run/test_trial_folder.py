@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from tests.run.studies import bare_recipe
 
-from tunesmith.errors import DiskError
+from tunesmith.errors import DiskError, RunError
 from tunesmith.run.folder import locked, write_recipe
 from tunesmith.run.search import trial_folder as folders
-from tunesmith.run.search.trial_work import TrialWork
+from tunesmith.run.search.launch import Ended
+from tunesmith.run.search.trial_work import OTHER_EXAMPLES, TrialWork
+from tunesmith.types import MainScore
 
 
 @pytest.fixture
@@ -23,7 +25,7 @@ def trial(tmp_path: Path) -> Path:
     folder = tmp_path / "trials" / "0001"
     folder.mkdir(parents=True)
     write_recipe(folder, bare_recipe(tmp_path), {})
-    (folder / "manifest.json").write_text("{}")
+    (folder / "manifest.json").write_text('{"split": {"validation": "abc"}}')
     return folder
 
 
@@ -40,11 +42,13 @@ def add(folder: Path, text: str) -> None:
         file.write(text)
 
 
-def work_on(place: Path, **judged: Any) -> TrialWork:
+def work_on(place: Path, *, forgetting: bool = False, **trials: Any) -> TrialWork:
     """The trials of a search that judges nothing, and says nothing."""
-    book = SimpleNamespace(main=SimpleNamespace(name="accuracy"), space=(), trial=lambda n: place / f"{n:04d}")
-    trials = SimpleNamespace(judge=lambda *given: None, **judged)
-    return TrialWork(SimpleNamespace(book=book, say=lambda line: None), trials)  # type: ignore[arg-type]
+    book = SimpleNamespace(main=SimpleNamespace(name="accuracy"), space=(), validation="abc", forgetting=forgetting,
+                           trial=lambda n: place / f"{n:04d}")  # fmt: skip
+    made = SimpleNamespace(**{"judge": lambda *given: None, **trials})
+    crew = SimpleNamespace(expect_stop=lambda folder: None, ask=lambda folder: None)
+    return TrialWork(SimpleNamespace(book=book, crew=crew, say=lambda line: None), made)  # type: ignore[arg-type]
 
 
 def test_each_event_is_parsed_once_however_often_a_search_looks(trial: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,3 +133,79 @@ def test_what_only_a_run_needs_that_goes_on_is_taken_away_unless_somebody_works_
     assert {path.name for path in trial.iterdir()} == {"recipe.yaml", "manifest.json", ".lock"}
     folders.clear(trial.parent / "0002")  # a trial that never came to have a folder
     assert not (trial.parent / "0002").exists()
+
+
+def finished(folder: Path, **scores: Any) -> Path:
+    """The same, finished: its delivered state is that of step 8; the test part says that 0.5 was forgotten."""
+    add(folder, step(8) + json.dumps({"event": "evaluated", "step": 8,
+                                      "scores": {"accuracy": 0.75, "forgotten/news": 0.25}}) + "\n")  # fmt: skip
+    old = {"news": {"forgetting": {"initial_minus_last": [0.5, 0.4, 0.6]}}}
+    (folder / "scores.json").write_text(json.dumps({"best_step": 8, "old_tasks": old, **scores}))
+    return folder
+
+
+MAIN = MainScore("accuracy", "higher")
+
+
+def test_what_was_forgotten_is_that_of_the_evaluation_of_the_delivered_state(trial: Path) -> None:
+    assert folders.delivered(finished(trial), MAIN, forgetting=True) == folders.Delivered(0.75, 0.25)
+
+
+def test_a_retention_that_moves_the_weights_is_judged_by_validation_at_the_point_it_chose(trial: Path) -> None:
+    curve = [{"share": share, "new_score": 0.7, "forgetting": {"news": share / 5, "spam": share / 10}}
+             for share in (0.0, 0.3, 1.0)]  # fmt: skip
+    retention = {"name": "wise_ft", "share": 0.3, "curve": curve}
+    made = finished(trial, validation={"accuracy": 0.7}, retention=retention)
+    assert folders.delivered(made, MAIN, forgetting=True) == folders.Delivered(0.7, 0.06)
+
+
+@pytest.mark.parametrize("retention", [{"name": "other"}, {"share": 0.5, "curve": [{"share": 1.0, "forgetting": {}}]}])
+def test_without_validation_what_was_forgotten_is_never_taken_from_the_test(
+    trial: Path, retention: dict[str, Any]
+) -> None:
+    made = finished(trial, validation={"accuracy": 0.7}, retention=retention)
+    with pytest.raises(ValueError, match="no old task was scored on validation examples at the point"):
+        folders.delivered(made, MAIN, forgetting=True)
+
+
+def test_evaluations_without_an_old_task_leave_nothing_to_judge_forgetting_by(trial: Path) -> None:
+    add(trial, step(8) + evaluated(8))
+    old = {"news": {"forgetting": {"initial_minus_last": [0.5, 0.4, 0.6]}}}
+    (trial / "scores.json").write_text(json.dumps({"best_step": 8, "old_tasks": old}))
+    with pytest.raises(ValueError, match="no old task was scored on validation examples when it was evaluated"):
+        folders.delivered(trial, MAIN, forgetting=True)
+
+
+def test_a_search_for_forgetting_ends_at_the_first_evaluation_that_scores_no_old_task(trial: Path) -> None:
+    first = trial.rename(trial.with_name("0000"))
+    add(first, step(2) + evaluated(2))
+    with pytest.raises(RunError, match=r"forgetting is an objective(.|\n)*forgetting\.old_tasks"):
+        work_on(first.parent, forgetting=True)._look(0)
+
+
+def test_a_trial_with_other_validation_examples_is_judged_by_nothing_and_stopped(trial: Path) -> None:
+    judged: list[int] = []
+    ended: list[tuple[int, str, str]] = []
+
+    def end(number: int, state: str, values: tuple[float, ...], *, reason: str, seconds: float) -> None:
+        ended.append((number, state, reason))
+
+    work = work_on(trial.parent, judge=lambda number, *given: judged.append(number), end=end)
+    (trial / "manifest.json").write_text('{"split": {"validation": "another"}}')
+    folders.set_gate(trial, 0, go_on=True)
+    add(trial, step(2) + evaluated(2))
+    assert work._look(1)
+    assert folders.gate(trial) == (2, False), "it leaves at its first evaluation"
+    work._ended(Ended(trial, "stopped", "", 1.0))
+    assert judged == []
+    assert ended == [(1, "failed", OTHER_EXAMPLES)]
+
+
+def test_a_trial_with_other_validation_examples_is_asked_to_leave_where_nothing_is_pruned(trial: Path) -> None:
+    asked: list[Path] = []
+    work = work_on(trial.parent)
+    work.session.crew.ask = asked.append  # type: ignore[method-assign, assignment]
+    (trial / "manifest.json").write_text('{"split": {"validation": "another"}}')
+    add(trial, step(2) + evaluated(2))
+    work._look(1)
+    assert asked == [trial]

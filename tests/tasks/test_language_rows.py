@@ -6,7 +6,6 @@ import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from tunesmith.chats import UNLEARNED, Chat
 from tunesmith.models.attention import use_attention
+from tunesmith.models.chat_tokens import EncodedChat
 from tunesmith.models.chunked_head import label_losses
 from tunesmith.tasks import _language as language
 from tunesmith.tasks import _language_models as language_models
@@ -118,7 +118,7 @@ def test_windows_of_one_long_text_turn_it_into_tokens_once(monkeypatch: pytest.M
 
     def counted(_tokenizer: Any, chats: Any, **_: Any) -> list[Any]:
         seen.extend(chat.text for chat in chats)
-        return [SimpleNamespace(input_ids=list(range(20)), labels=list(range(20))) for _ in chats]
+        return [EncodedChat(list(range(20)), list(range(20)), 20) for _ in chats]
 
     monkeypatch.setattr(chat_tokens, "encode_chats", counted)
     windows = [Example({"chat": Chat(text=text).to_json(), "part": f"{n}/3"}) for text in "ab" for n in (1, 2, 3)]

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tunesmith.chats import is_learned
 from tunesmith.data.chat_faults import ChatFault
 from tunesmith.data.chat_messages import Message
 
 _AFTER = {
     "": ("user",),
     "user": ("assistant",),
-    "assistant": ("user",),
+    "assistant": ("user", "tool"),
     "calling": ("tool",),
     "tool": ("tool", "assistant"),
 }
-"""Whose turn it is: after nobody, a question, an answer, an answer that calls a tool, and what a tool said."""
+"""Whose turn it is: after nobody, a question, an answer (which may call a tool in plain words, as Hermes' data do), an
+answer that calls a tool, and what a tool said."""
 
 
 def checked(messages: Sequence[Message], *, needs_answer: bool) -> tuple[list[Message], int]:
-    """(the chat up to its last answer, messages behind that which were cut off). ChatFault, naming the message, where
-    roles are out of order, a text is empty, or nobody answers.
+    """(the chat up to its last answer that is learned, messages behind that which were cut off). ChatFault, naming the
+    message, where roles are out of order, a text is empty, nobody answers, or every answer is only to be read.
 
     needs_answer: False for chats that are to be answered; then nothing is cut, and they may end with a question.
     """
@@ -42,9 +44,12 @@ def checked(messages: Sequence[Message], *, needs_answer: bool) -> tuple[list[Me
         raise ChatFault("only the system speaks")
     if not needs_answer:
         return chat, 0
-    answered = max((n for n, message in enumerate(chat, 1) if message["role"] == "assistant"), default=0)
-    if not answered:
+    answers = [number for number, message in enumerate(chat, 1) if message["role"] == "assistant"]
+    if not answers:
         raise ChatFault("no message is from the assistant, so there is no answer to learn")
+    answered = max((number for number in answers if is_learned(chat[number - 1])), default=0)
+    if not answered:
+        raise ChatFault("every answer is marked as one that is not to be learned (weight: 0 or train: false)")
     return chat[:answered], len(chat) - answered
 
 

@@ -9,6 +9,7 @@ from tunesmith.data import known_names as known
 from tunesmith.data.chat_faults import ChatFault, kind_of
 from tunesmith.data.chat_messages import Message, holds_messages, messages_of
 from tunesmith.data.columns import Look, folded
+from tunesmith.data.strict_json import parse
 from tunesmith.errors import DataError
 
 Columns = Mapping[str, str]
@@ -100,12 +101,16 @@ def asked(values: Mapping[str, Any], columns: Columns) -> list[Message]:
         found = messages_of(values[column], column)
         return found if messages and found[0]["role"] == "system" else messages + found
     if "prompt" in columns:
-        text = text_of(values, columns["prompt"])
-        beside = values.get(columns["beside"]) if "beside" in columns else None
-        if beside is not None and beside != "":
-            text += "\n\n" + text_of(values, columns["beside"])
-        messages.append({"role": "user", "content": text})
+        filled = [columns[each] for each in ("prompt", "beside") if each in columns]
+        if filled[0] in values:
+            filled = [each for each in filled if not is_blank(values.get(each))] or filled[:1]
+        messages.append({"role": "user", "content": "\n\n".join(text_of(values, each) for each in filled)})
     return messages
+
+
+def is_blank(cell: Any) -> bool:
+    """Whether a cell holds nothing but perhaps blanks."""
+    return cell is None or (isinstance(cell, str) and not cell.strip())
 
 
 def text_of(values: Mapping[str, Any], column: str) -> str:
@@ -129,8 +134,12 @@ def not_plain(look: Look, wanted: str) -> NoReturn:
 
 
 def _history(cell: Any, column: str) -> list[Message]:
-    """Earlier turns as [question, answer] pairs, as in LLaMA-Factory's Alpaca files."""
+    """Earlier turns as [question, answer] pairs, as in LLaMA-Factory's Alpaca files; in a CSV file their JSON text."""
     messages: list[Message] = []
+    if isinstance(cell, str) and (cell.lstrip().startswith("[") or is_blank(cell)):
+        cell, wrong = (None, "") if is_blank(cell) else parse(cell)
+        if wrong:
+            raise ChatFault(f'"{column}" is {wrong}')
     if not isinstance(cell, list | tuple | None):
         raise ChatFault(f'"{column}" is {kind_of(cell)}, not a list of [question, answer] pairs')
     for pair in cell or ():

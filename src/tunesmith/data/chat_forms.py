@@ -63,7 +63,7 @@ def chat_form(look: Look, *, needs_answer: bool = True) -> Form:
         return _self_instruct(columns["prompt"], instances, needs_answer)
     response = answer(look, list(columns.values()), needed=needs_answer)
     if columns and (response or not needs_answer):
-        return _asked_and_answered(columns, response, needs_answer)
+        return _asked_and_answered(look, columns, response, needs_answer)
     raw = None if columns or response else known_as(look, known.RAW[:1], known.RAW, role="text")
     if raw is None and len(look.columns) == 1 and not columns:
         raw = look.columns[0]
@@ -140,16 +140,26 @@ def _messages(look: Look, columns: dict[str, str], needs_answer: bool) -> Form:
     return Form("ShareGPT" if shared else "OpenAI messages", spoken(columns), columns, read)
 
 
-def _asked_and_answered(columns: dict[str, str], response: str | None, needs_answer: bool) -> Form:
+def only_read(messages: list[Message]) -> list[Message]:
+    """The same with every answer marked as one that is not learned."""
+    return [{**each, "learned": False} if each["role"] == "assistant" else each for each in messages]
+
+
+def _asked_and_answered(look: Look, columns: dict[str, str], response: str | None, needs_answer: bool) -> Form:
     columns |= {"response": response} if response else {}
+    prompt = columns["prompt"]
 
     def read(values: Mapping[str, Any]) -> Reading:
         messages = asked(values, columns)
+        if holds_messages(values.get(prompt)):
+            messages = only_read(messages)
         if response and (needs_answer or values.get(response) not in (None, "")):
             messages += answer_of(values, response)
         return chat_of(messages, values, None, needs_answer=needs_answer)
 
     said = f'{spoken(columns)}, the answer is "{response}"' if response else spoken(columns)
+    if response and any(holds_messages(values.get(prompt)) for values in look.sample):
+        said += f'; answers inside "{prompt}" are read, not learned (unless task.train_on is all)'
     return Form(_name(columns["prompt"], response), said, columns, read)
 
 

@@ -1,7 +1,9 @@
-"""A list of messages in anybody's spelling to ours: `role` (system, user, assistant, tool), `content`, `tool_calls`.
+"""A list of messages in anybody's spelling to ours: `role` (system, user, assistant, tool), `content`, `tool_calls`,
+`reasoning_content` (thoughts before an answer), and `learned` (False for an answer that is only to be read).
 
 Read are OpenAI's form (`role`, `content`, `tool_calls` with arguments as JSON text, content in parts) and ShareGPT's
-(`from`, `value`; human, gpt, function_call, observation). Texts stay letter by letter as they are.
+(`from`, `value`; human, gpt, function_call, observation). Texts stay letter by letter as they are. An answer is marked
+as one to read by OpenAI's `weight: 0` or axolotl's `train: false`.
 """
 
 from __future__ import annotations
@@ -39,6 +41,8 @@ _WRITTEN = re.compile(
     r"""\s*\[\s*\{\s*["'](?:role|from)["']\s*:\s*["'](\w+)["']\s*,\s*["'](?:content|value|tool_calls)["']"""
 )
 _ROLE_KEYS, _CONTENT_KEYS = ("role", "from"), ("content", "value", "text")
+_THOUGHT_KEYS = ("reasoning_content", "reasoning", "thinking")
+_READ = frozenset((*_ROLE_KEYS, *_CONTENT_KEYS, "tool_calls", "function_call", "name", "tool_call_id"))
 
 
 def holds_messages(cell: Any) -> bool:
@@ -71,12 +75,39 @@ def message_of(given: Any, which: str) -> Message:
         raise ChatFault(f"{which} has the role {_short(written)}; known are {known}")
     content = _content(next((given[key] for key in _CONTENT_KEYS if given.get(key) is not None), None), which)
     if role == "function_call":
-        return {"role": "assistant", "content": "", "tool_calls": _calls(content, which)}
+        return {"role": "assistant", "content": "", "tool_calls": _calls(content, which), **_mark(given)}
     message: Message = {"role": role, "content": content}
     if calls := given.get("tool_calls") or given.get("function_call"):
         message["tool_calls"] = _calls(calls, which)
     message |= {key: given[key] for key in ("name", "tool_call_id") if isinstance(given.get(key), str) and given[key]}
+    if role == "assistant":
+        if (key := _thought_key(given)) and (thought := _content(given[key], which)).strip():
+            message["reasoning_content"] = thought
+        message |= _mark(given)
     return message
+
+
+def keys_not_read(cell: Any) -> set[str]:
+    """Keys of the messages in a cell that hold something and that `messages_of` passes over."""
+    if isinstance(cell, Mapping) and isinstance(cell.get("role", cell.get("from")), str):
+        cell = [cell]
+    if not holds_messages(cell) and not isinstance(cell, Mapping):
+        return set()
+    try:
+        messages = [given for given in _as_list(cell, "") if isinstance(given, Mapping)]
+    except ChatFault:
+        return set()
+    return {str(key) for given in messages if any(role in given for role in _ROLE_KEYS)
+            for key in given if given[key] not in (None, "", [], {}) and not _is_read(given, key)}  # fmt: skip
+
+
+def without_nulls(value: Any) -> Any:
+    """The same without the keys that hold nothing, at any depth: columns with types (Arrow) give every row all keys
+    that any row has, and a call would be learned with arguments that nobody wrote.
+    """
+    if isinstance(value, Mapping):
+        return {key: without_nulls(held) for key, held in value.items() if held is not None}
+    return [without_nulls(held) for held in value] if isinstance(value, list | tuple) else value
 
 
 def tools_of(cell: Any, column: str) -> tuple[Message, ...]:
@@ -107,6 +138,25 @@ def _as_list(cell: Any, column: str) -> Sequence[Any]:
         if columns and len(columns) == len(cell) and len(set(map(len, columns))) == 1:
             return [dict(zip(cell, values, strict=True)) for values in zip(*columns, strict=True)]
     raise ChatFault(f'"{column}" is {kind_of(cell)}, not a list of messages')
+
+
+def _thought_key(given: Mapping[str, Any]) -> str | None:
+    return next((key for key in _THOUGHT_KEYS if isinstance(given.get(key), str | list | tuple) and given[key]), None)
+
+
+def _mark(given: Mapping[str, Any]) -> Message:
+    weight = given.get("weight")
+    read = given.get("train") is False or (isinstance(weight, int | float) and weight == 0)
+    return {"learned": False} if read else {}
+
+
+def _is_read(given: Mapping[str, Any], key: str) -> bool:
+    """Whether this key counts. Weights are 0 or 1 here; what is not the assistant's is never learned."""
+    role = next((given[key] for key in _ROLE_KEYS if isinstance(given.get(key), str)), "")
+    answers = ROLES.get(role.strip().casefold()) in ("assistant", "function_call")
+    if key in ("weight", "train"):
+        return bool(given[key] in ((0, 1) if answers else (0,)))
+    return key in _READ or (answers and key == _thought_key(given))
 
 
 def _content(content: Any, which: str) -> str:

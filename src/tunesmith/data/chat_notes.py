@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
 from tunesmith.chats import Chat
 from tunesmith.data.chat_forms import Reading
+from tunesmith.data.chat_messages import keys_not_read
 
 PLACEHOLDER = re.compile(r"(?<!\$)\{\{\s*([A-Za-z_]\w{0,40})\s*\}\}")
 """A name in two pairs of braces, such as {{name}}; not ${{name}}, which is code."""
@@ -17,6 +19,8 @@ MARKS = re.compile(
 )
 """Words by which well-known chat templates mark turns and ends."""
 _PLACES = 3
+_WORDS = ("content", "reasoning_content")
+"""What of a message is words."""
 
 
 class ChatNotes:
@@ -28,23 +32,29 @@ class ChatNotes:
         self._marks: Counter[str] = Counter()
         self._marked: list[str] = []
         self._waiting: Counter[str] = Counter()
-        self._cut = self._others = 0
+        self._passed_over: Counter[str] = Counter()
+        self._cut = self._others = self._only_read = 0
 
     def filled(self, reading: Reading) -> Reading:
         """The same with names filled in."""
         if not self._fill:
             return reading
         chat = reading.chat
-        messages = tuple({**message, "content": self._put_in(message["content"])} for message in chat.messages)
+        messages = tuple(
+            {**message, **{key: self._put_in(message[key]) for key in _WORDS if key in message}}
+            for message in chat.messages
+        )
         text = None if chat.text is None else self._put_in(chat.text)
         answers = {role: self._put_in(answer) for role, answer in reading.answers.items()}
         return replace(reading, chat=Chat(messages, chat.tools, text), answers=answers)
 
-    def look(self, reading: Reading, place: str) -> None:
-        """Count what is doubtful. place: the row's file and line."""
+    def look(self, reading: Reading, place: str, cells: Iterable[Any] = ()) -> None:
+        """Count what is doubtful. place: the row's file and line. cells: what the row's chat was read from."""
         self._cut += bool(reading.cut)
         self._others += bool(reading.others)
-        texts = [message["content"] for message in reading.chat.messages]
+        self._only_read += sum(message.get("learned") is False for message in reading.chat.messages)
+        self._passed_over.update(set().union(*map(keys_not_read, cells)))
+        texts = [message[key] for message in reading.chat.messages for key in _WORDS if key in message]
         texts += [*reading.answers.values(), reading.chat.text or ""]
         marks = sorted({mark for text in texts for mark in MARKS.findall(text)})
         self._marks.update(marks)
@@ -74,6 +84,13 @@ class ChatNotes:
             yield f"{self._cut:,} chat(s) do not end with an answer; what stands behind the last answer was cut off."
         if self._others:
             yield f"{self._others:,} row(s) have more than one answer; the first of each is used."
+        if self._only_read:
+            yield (
+                f"{self._only_read:,} answer(s) are read, not learned, unless task.train_on is all: weight: 0, "
+                f"train: false, or inside a prompt."
+            )
+        if self._passed_over:
+            yield f"Messages have keys that are not used: {_counted(self._passed_over)}."
 
     def _put_in(self, text: str) -> str:
         return PLACEHOLDER.sub(self._value, text) if "{{" in text else text

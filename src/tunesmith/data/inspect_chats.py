@@ -92,6 +92,7 @@ def words_of(inputs: Mapping[str, Any]) -> str:
     """All that a row says, in order: what its tokens are counted of."""
     chat = Chat.from_json(inputs["chat"])
     words = [chat.text or "", *(message["content"] for message in chat.messages)]
+    words += [message["reasoning_content"] for message in chat.messages if "reasoning_content" in message]
     words += [json.dumps(message["tool_calls"]) for message in chat.messages if message.get("tool_calls")]
     return "\n".join([*words, *(inputs[name] for name in ("chosen", "rejected", "answer") if name in inputs)]).strip()
 

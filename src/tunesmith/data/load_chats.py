@@ -14,6 +14,7 @@ from typing import Any
 from tunesmith.chats import Chat
 from tunesmith.data.chat_faults import ChatFault
 from tunesmith.data.chat_forms import Form, Reading, chat_form
+from tunesmith.data.chat_messages import without_nulls
 from tunesmith.data.chat_notes import ChatNotes
 from tunesmith.data.columns import Chosen, Look
 from tunesmith.data.load import load, read_unlabelled
@@ -89,16 +90,20 @@ class _Forming:
         return formed, Chosen(dict(zip(inputs, inputs, strict=True)), None, "group" if group else None)
 
     def _rows(self, table: Table, form: Form, group: str | None) -> Iterator[Row]:
+        heard = [column for column in form.columns.values() if column in table.columns]
         for row in table.rows:
             if row.values is None:
                 yield row
                 continue
+            given = row.values
+            if not table.encoding:  # Arrow's
+                given = {column: without_nulls(cell) for column, cell in given.items()}
             try:
-                reading = self.told.filled(form.read(row.values))
+                reading = self.told.filled(form.read(given))
             except ChatFault as fault:
                 yield row._replace(values=None, reason=str(fault), raw=row.values)
                 continue
-            self.told.look(reading, f"{row.file or table.file}:{row.line}")
+            self.told.look(reading, f"{row.file or table.file}:{row.line}", [given.get(column) for column in heard])
             _count(reading, table.facts)
             values = {"chat": reading.chat.to_json(), **reading.answers}
             yield row._replace(values=values | ({"group": row.values.get(group)} if group else {}))

@@ -115,7 +115,7 @@ def _single(look: Look, liked: str) -> Form:
         said = f'{spoken(found)}, the answer is {_quoted(response)}, liked where "{liked}"'
 
     def read(values: Mapping[str, Any]) -> Reading:
-        chat, cut = checked(messages(values), needs_answer=True)
+        chat, cut = checked(_unmarked(messages(values)), needs_answer=True)
         answers = {"answer": _text(chat[-1], "the last message"), "liked": _is_liked(values, liked)}
         return Reading(_prompt(chat[:-1], values, tools), answers, cut=cut)
 
@@ -130,10 +130,15 @@ def _prompt(messages: list[Message], values: Mapping[str, Any], tools: str | Non
     """What is asked, checked; its last word must be the user's, or a tool's."""
     if not messages:
         raise ChatFault("nothing is asked: the row has answers alone")
-    chat, _ = checked(messages, needs_answer=False)
+    chat, _ = checked(_unmarked(messages), needs_answer=False)
     if chat[-1]["role"] == "assistant":
         raise ChatFault("what is asked ends with an answer of the assistant")
     return Chat(tuple(chat), tools_of(values.get(tools), tools) if tools else ())
+
+
+def _unmarked(messages: list[Message]) -> list[Message]:
+    """The same without marks of what is to be learned: here the form says that."""
+    return [{key: held for key, held in each.items() if key != "learned"} for each in messages]
 
 
 def _said(text: Callable[[Mapping[str, Any]], str]) -> Messages:
@@ -147,6 +152,11 @@ def _text(message: Message, which: str) -> str:
         raise ChatFault(f"{which} is from the {message['role']}, not from the assistant")
     if message.get("tool_calls"):
         raise ChatFault(f"{which} calls a tool; preferences are learned between texts")
+    if message.get("reasoning_content"):
+        raise ChatFault(
+            f"{which} has thoughts beside its words (reasoning_content); preferences are learned between texts: write "
+            "the thoughts into the words as the model's template does, or take them out"
+        )
     if not str(message["content"]).strip():
         raise ChatFault(f"{which} is empty")
     return str(message["content"])

@@ -17,8 +17,10 @@ from tunesmith.chats import Chat
 from tunesmith.errors import DataError, RecipeError, RunError
 from tunesmith.evaluate.evaluate import Part, logits_of
 from tunesmith.evaluate.generation import Answer, Sampling, answer, stream
+from tunesmith.evaluate.wrapping import opening_of, unwrapped, unwrapped_pieces
 from tunesmith.metrics import classification
 from tunesmith.models.chat_tokens import encode_prompt, end_ids
+from tunesmith.models.vet import check_vocabulary
 from tunesmith.pictures.form import patches
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run.earlier import model_of
@@ -107,6 +109,8 @@ class Predictor:
         self.paired = facts.paired
         self.device = Device()
         self.model, self.processor = self.task.read(run.folder / "best")
+        if self.task.in_tokens:
+            check_vocabulary(self.model, self.processor)
         self.device.place(self.model)
 
     def logits(self, examples: Sequence[Example]) -> np.ndarray:
@@ -171,8 +175,9 @@ class Predictor:
         return "chat" in first and Chat.from_json(first["chat"]).text is not None
 
     def write(self, chats: Sequence[Chat], writing: Writing | None = None) -> list[Answer]:
-        """The words with which a language model answers each chat, or goes on with a text; white space around them is
-        dropped. RecipeError for a run of another kind, DataError where the model's template refuses a chat."""
+        """The words with which a language model answers each chat, or goes on with a text; white space around them, and
+        what its chat template writes before them, is dropped. RecipeError for a run of another kind, DataError where
+        the model's template refuses a chat."""
         self._must_speak()
         writing = writing or Writing()
         found = answer(
@@ -184,15 +189,18 @@ class Predictor:
             sampling=Sampling(writing.temperature, writing.top_p, writing.seed),
             device=self.device,
         )
-        return [Answer(each.text.strip(), each.tokens, each.ended, each.unread) for each in found]
+        openings = ["" if chat.text is not None else self._opening for chat in chats]
+        pairs = zip(found, openings, strict=True)
+        return [Answer(unwrapped(x.text, opening), x.tokens, x.ended, x.unread) for x, opening in pairs]
 
     def stream(self, chat: Chat, writing: Writing | None = None) -> Iterator[str]:
         """The answer to one chat, piece by piece as it is written. RecipeError and DataError as in `write`."""
         self._must_speak()
         prompt = encode_prompt(self.processor, chat)
-        return stream(
+        pieces = stream(
             self.model, self.processor, prompt, stop=self._ends, device=self.device, **asdict(writing or Writing())
         )
+        return unwrapped_pieces(pieces, "" if chat.text is not None else self._opening)
 
     @property
     def longest_input(self) -> int | None:
@@ -203,6 +211,11 @@ class Predictor:
     def _ends(self) -> tuple[int, ...]:
         model: Any = self.model
         return end_ids(self.processor, model.config, getattr(model, "generation_config", None))
+
+    @cached_property
+    def _opening(self) -> str:
+        """What the model's chat template writes before the words of an answer."""
+        return opening_of(self.processor)
 
     def speaking(self) -> Predictor:
         """Itself, where it answers in words; RecipeError as in `write`."""

@@ -1,8 +1,10 @@
 """The next token, again and again: prompts of unequal length side by side over one cache of keys and values.
 
 Prompts stand in a table padded on the left, so that every row goes on at the same place; each token is told its own
-place in its text, and padding is masked. So a row's tokens are those it would get alone, to rounding. Learned tokens or
-a learned prefix (peft's prompt methods) stand before the padding, as they stand before the text in training.
+place in its text, and padding is masked. So a row's tokens are those it would get alone, to rounding. Learned tokens
+(peft's prompt methods) stand between the padding and the text, as they stand before the text in training. A learned
+prefix is a filled cache and stands before the padding, which takes places in a window of attention: such rows are to
+be of one length (`must_be_even`).
 """
 
 from __future__ import annotations
@@ -18,8 +20,16 @@ from tunesmith.errors import ModelError
 from tunesmith.models.stand_in import evaluating
 from tunesmith.train.device import Device
 
+
+class NoCache(ModelError):
+    """The model keeps nothing between tokens, or not as transformers' caches do, so it is asked for no answer here."""
+
+
 Choose = Callable[[Tensor, int], list[int]]
 """From logits [rows, vocabulary], float32, and the number of tokens each row has so far, to the next token of each."""
+
+WINDOWS = ("sliding_window", "window_size", "attention_window_size", "attention_chunk_size")
+"""What configurations call the number of tokens that some layers see; None or 0: all."""
 
 PREFIXES = ("PREFIX_TUNING", "CARTRIDGE")
 """peft's methods whose learned part is a filled cache, not tokens."""
@@ -46,7 +56,7 @@ def decode(
         ids[row, width - len(prompt) :] = torch.tensor(prompt, dtype=torch.long)
         mask[row, width - len(prompt) :] = 1
     ids, mask = ids.to(device.device), mask.to(device.device)
-    given, mask, base = _opening(model, ids, mask)
+    given, mask, base = _opening(model, ids, mask, [width - len(prompt) for prompt in prompts])
     places = (mask.cumsum(dim=1) - 1).clamp(min=0)
     inner: Any = base
     known = inspect.signature(getattr(inner, "get_base_model", lambda: inner)().forward).parameters
@@ -69,7 +79,7 @@ def decode(
 
 def _check(model: nn.Module, cache: Any, logits: Tensor) -> None:
     if cache is None:
-        raise ModelError(
+        raise NoCache(
             f"{type(model).__name__} keeps no keys and values between tokens, so it cannot generate an answer here. "
             "Take a causal language model of transformers, such as Llama, Qwen, SmolLM2 or GPT-2."
         )
@@ -77,17 +87,44 @@ def _check(model: nn.Module, cache: Any, logits: Tensor) -> None:
         raise ModelError("the model's answer is not a number: its weights are broken, or its training went astray.")
 
 
-def _opening(model: nn.Module, ids: Tensor, mask: Tensor) -> tuple[dict[str, Any], Tensor, nn.Module]:
-    """What the first pass is given, the mask over all that stands before its end, and the module that takes it."""
+def must_be_even(model: nn.Module, tokens: int) -> bool:
+    """Whether rows of so many tokens, prompt and answer, answer as alone only beside others of their prompts' length:
+    behind a learned prefix, where some of the model's layers see fewer tokens than that."""
+    peft = _prompt_method(model)
+    if peft is None or peft.peft_type not in PREFIXES:
+        return False
+    config: Any = getattr(model, "config", None)
+    windows = [getattr(config, name, None) or 0 for name in WINDOWS]
+    return any(0 < int(window) < tokens + peft.num_virtual_tokens for window in windows)
+
+
+def _prompt_method(model: nn.Module) -> Any:
+    """The configuration, peft's, of what is learned before the text; None where nothing is, or the method is passed by
+    (`Method.passed_by`), which gives the model a forward of its own."""
     config: Any = getattr(model, "active_peft_config", None)
-    if config is None or not config.is_prompt_learning or "forward" in vars(model):
-        return {"input_ids": ids}, mask, model  # a forward of its own: the method is passed by (`Method.passed_by`)
+    return None if config is None or not config.is_prompt_learning or "forward" in vars(model) else config
+
+
+def _opening(
+    model: nn.Module, ids: Tensor, mask: Tensor, padded: Sequence[int]
+) -> tuple[dict[str, Any], Tensor, nn.Module]:
+    """What the first pass is given, the mask over all that stands before its end, and the module that takes it.
+
+    padded: padding tokens in front of each row.
+    """
+    config = _prompt_method(model)
+    if config is None:
+        return {"input_ids": ids}, mask, model
     peft_model: Any = model
     base: nn.Module = peft_model.get_base_model()
-    whole = torch.cat([mask.new_ones(len(ids), config.num_virtual_tokens), mask], dim=1)
+    count = config.num_virtual_tokens
+    ones = mask.new_ones(len(ids), count)
     with torch.no_grad(), evaluating(model):
         learned: Any = peft_model.get_prompt(len(ids))
         if config.peft_type in PREFIXES:
-            return {"input_ids": ids, "past_key_values": learned}, whole, base
+            return {"input_ids": ids, "past_key_values": learned}, torch.cat([ones, mask], dim=1), base
         words = peft_model.word_embeddings(ids)
-        return {"inputs_embeds": torch.cat([learned.to(words.dtype), words], dim=1)}, whole, base
+        learned = learned.to(words.dtype)
+        rows = [torch.cat([w[:n], p, w[n:]]) for w, p, n in zip(words, learned, padded, strict=True)]
+        masks = [torch.cat([m[:n], o, m[n:]]) for m, o, n in zip(mask, ones, padded, strict=True)]
+        return {"inputs_embeds": torch.stack(rows)}, torch.stack(masks), base

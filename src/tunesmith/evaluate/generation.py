@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from tunesmith.data.batches import evaluation_order
-from tunesmith.evaluate.decoding import decode
+from tunesmith.evaluate.decoding import NoCache, decode, must_be_even
 from tunesmith.train.device import Device
 from tunesmith.train.randomness import counter_seed
 
@@ -100,7 +100,8 @@ def answer(
     kept = [list(prompt) if room is None else list(prompt)[-room:] for prompt in prompts]
     sizes = np.array([len(prompt) + most for prompt in kept], dtype=np.int64)
     found: list[tuple[int, Answer]] = []
-    for indices in evaluation_order(sizes, tokens_at_once)[device.rank :: device.processes]:
+    even = must_be_even(model, int(sizes.max(initial=0)))
+    for indices in _batches(sizes, tokens_at_once, even=even)[device.rank :: device.processes]:
         rows = [kept[i] for i in indices]
         written = _written(model, tokenizer, rows, most, frozenset(stop), sampling or Sampling(), device)
         for i, (ids, ended) in zip(indices.tolist(), written, strict=True):
@@ -142,6 +143,26 @@ def stream(
     rest = _text(tokenizer, ids, whole=True)
     if len(rest) > len(shown):
         yield rest[len(shown) :]
+
+
+def _batches(sizes: np.ndarray, tokens_at_once: int, *, even: bool) -> list[np.ndarray]:
+    """Indices of rows that are answered together; `even`: only rows of one size."""
+    batches = evaluation_order(sizes, tokens_at_once)
+    if not even:
+        return list(batches)
+    return [batch[sizes[batch] == size] for batch in batches for size in np.unique(sizes[batch])]
+
+
+def why_silent(model: nn.Module, *, device: Device | None = None) -> str:
+    """Why the model can generate no answer here, found by trying; "" where it can. Every process may ask alone."""
+    ids = [[0, 1], [1]]
+    tried = decode(model, ids, padding=0, most_tokens=2, choose=_Choice(ids, Sampling()), device=device or Device())
+    try:
+        for _ in tried:
+            pass
+    except NoCache as fault:
+        return str(fault)
+    return ""
 
 
 def _written(

@@ -92,11 +92,15 @@ def cosine(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 def linear_cka(one: np.ndarray, other: np.ndarray) -> float:
     """How alike two sets of features [examples, size] of the same examples are, whatever their rotation and scale.
 
-    With centred X and Y: |Y'X|^2 / (|X'X| |Y'Y|), Frobenius norms; 1 for the same structure. NaN where one of them is
-    the same for all examples. With few examples for the size it is biased upwards.
+    With centred X and Y: |Y'X|^2 / (|X'X| |Y'Y|), Frobenius norms; 1 for the same structure. 0 where `other` is the
+    same for all examples and `one`, the reference, is not: nothing of its structure is left. NaN where the reference
+    is the same for all. With few examples for the size it is biased upwards.
     """
-    x, y = (values - values.mean(axis=0) for values in (np.asarray(one, np.float64), np.asarray(other, np.float64)))
-    bottom = np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y)
+    x, y = _centred(one), _centred(other)
+    own, others = np.linalg.norm(x.T @ x), np.linalg.norm(y.T @ y)
+    if own > 0 and others == 0:
+        return 0.0
+    bottom = own * others
     return min(float(np.linalg.norm(y.T @ x) ** 2 / bottom), 1.0) if bottom > 0 else float("nan")
 
 
@@ -119,15 +123,21 @@ class Similarity:
             square = ((shares @ products) * shares).sum(axis=1)
             return np.asarray(square - 2 * (shares * means[a] * means[b]).sum(axis=1) + inner[a] * inner[b])
 
-        bottom = np.sqrt(np.maximum(both(self.own[0], 0, 0) * both(self.own[1], 1, 1), 0.0))
+        own, others = both(self.own[0], 0, 0), both(self.own[1], 1, 1)
         with np.errstate(invalid="ignore", divide="ignore"):
-            found: np.ndarray = both(self.cross, 0, 1) / bottom
-        return np.asarray(np.minimum(found, 1.0))
+            found: np.ndarray = both(self.cross, 0, 1) / np.sqrt(np.maximum(own * others, 0.0))
+        return np.where((own > 0) & (others == 0), 0.0, np.minimum(found, 1.0))
+
+
+def _centred(features: np.ndarray) -> np.ndarray:
+    """Features less their mean over examples; exactly 0 where all are the same, which rounding of a mean may miss."""
+    rows = np.asarray(features, np.float64)
+    rows = rows - rows[:1]
+    return np.asarray(rows - rows.mean(axis=0))
 
 
 def _gram(features: np.ndarray) -> np.ndarray:
-    rows = np.asarray(features, np.float64)
-    rows = rows - rows.mean(axis=0)
+    rows = _centred(features)
     return np.asarray(rows @ rows.T)
 
 
@@ -149,7 +159,7 @@ def summary(
 
     before, after: raw answers by part. off: those to the first part with the method switched off. seen: main scores at
     evaluations, taken on the part that chooses (the last one). `highest` and `highest_minus_last` are of that part too,
-    all else of the first.
+    all else of the first; where there is one part only, both are the same (`note_choice`).
     """
     part, chosen = task.parts[0], task.parts[-1]
     main = task.main
@@ -172,6 +182,14 @@ def summary(
         found["off"] = task.score(off, part)
         found["forgetting"]["off"] = _ends(task.forgetting(before[part], off, part))
     return found
+
+
+def note_choice(old_tasks: Mapping[str, dict[str, Any]], by: Sequence[str]) -> None:
+    """Write `chosen_by` into those entries of scores.json whose number is of the very examples that a choice was made
+    on: it may look better there than on others. by: what chose this run's state by what old tasks lost."""
+    for told in old_tasks.values():
+        if by and told["highest_part"] == told["part"]:
+            told["chosen_by"] = list(by)
 
 
 def _ends(found: Interval) -> list[float]:

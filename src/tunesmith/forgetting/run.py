@@ -12,7 +12,7 @@ from tunesmith.data.options import DataOptions
 from tunesmith.errors import DataError, ModelError, RunError, TunesmithError
 from tunesmith.forgetting.base import Opening
 from tunesmith.forgetting.headed import Headed, head_of
-from tunesmith.forgetting.work import OldParts
+from tunesmith.forgetting.work import CHOSEN, OldParts
 from tunesmith.models.quiet import quiet
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.tasks.base import Task
@@ -54,12 +54,15 @@ def open_run_task(source: str, data: DataOptions | None, opening: Opening) -> He
     del model
     parts = OldParts(task, dataset, labels, processor, opening.folder, rows=opening.rows)
     check_processor(processor, opening, dataset, whose)
-    opened = Headed("run", opening, task, head, parts, thresholds=facts["thresholds"])
+    # Thresholds fitted to the run's validation part say nothing about it, where that is what it is scored on.
+    even = data is None and scores.get("part") == CHOSEN and facts["thresholds"] is not None
+    opened = Headed("run", opening, task, head, parts, thresholds=None if even else facts["thresholds"])
     told = scores.get("after", {}).get(opened.main.name)
     reported = (
         "" if told is None else f" That run reported {told:.4f} of its own model on its {scores['part']} examples."
     )
-    opened.definition = definition(opened, dataset, f"the head of the run {folder}") + reported
+    odds = " A class is answered above even odds: the run's thresholds were fitted to these examples." if even else ""
+    opened.definition = definition(opened, dataset, f"the head of the run {folder}") + odds + reported
     return opened
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import ModelError
+from tunesmith.methods._peft_layers import taken
 from tunesmith.methods.base import is_language_model, reads_pictures
 from tunesmith.types import Layer, Pretrained
 
@@ -30,7 +31,8 @@ PREFIX = "base_model.model."
 def wrap(pretrained: Pretrained, config: Any, layers: Sequence[Layer] = ()) -> nn.Module:
     """The peft model of `config` on these layers, with the whole head learning beside it where there is one.
 
-    The pretrained module is changed in place: peft puts its layers into it.
+    The pretrained module is changed in place: peft puts its layers into it. Layers that peft refuses or turns into
+    others on this kind of model are left as they are, with a note; ModelError where none is left.
     """
     from peft import get_peft_model
 
@@ -41,6 +43,7 @@ def wrap(pretrained: Pretrained, config: Any, layers: Sequence[Layer] = ()) -> n
     if config.is_prompt_learning:
         expected = set(pretrained.anatomy.head)
     if layers:
+        layers = taken(model, config, layers)
         config.target_modules = {layer.name for layer in layers}
         config.fan_in_fan_out = any(layer.kind == "conv1d" for layer in layers)
     with warnings.catch_warnings(), _without_words(pretrained):
@@ -147,7 +150,9 @@ def _check(model: nn.Module, head: set[str], targets: set[str], *, prompt: bool)
     wrapped = {name for name, module in named if isinstance(module, BaseTunerLayer)}
     if targets and wrapped != targets:
         odd = ", ".join(sorted(wrapped ^ targets))
-        raise ModelError(f"peft's choice of layers differs from the recipe's at: {odd}. Name other method.targets.")
+        raise ModelError(
+            f"peft's choice of layers differs from the recipe's at: {odd}. Write method.targets=attention."
+        )
 
 
 def keep_bfloat16(model: nn.Module) -> None:

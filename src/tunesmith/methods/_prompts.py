@@ -49,9 +49,25 @@ def ids_of(pretrained: Pretrained, text: str, length: int) -> list[int]:
     return (ids * (length // len(ids) + 1))[:length]
 
 
+@contextmanager
+def _in_words(pretrained: Pretrained, method: str) -> Iterator[None]:
+    """What libraries raise inside, where a model is not made for a method, becomes a ModelError."""
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (TypeError, ValueError, RuntimeError, AttributeError, IndexError, AssertionError) as fault:
+        told = " ".join(str(fault).split()).rstrip(".")
+        told = told if len(told) <= 300 else told[:297] + "..."
+        raise ModelError(f"{type(pretrained.model).__name__} cannot use {method}: {told}. {_OTHERS}") from fault
+
+
 def kept_of_words(pretrained: Pretrained, length: int, text: str | None) -> Tensor:
     """Keys and values that a language model keeps of `length` tokens, [length, 2 x blocks x heads x size], as peft lays
-    out a prefix: the token that begins its texts, where it has one, and the text's or words drawn at random.
+    out a prefix: the token that begins its texts, where it has one, and the text's or words drawn at random. ModelError
+    where not every block keeps such, all of one size.
     """
     import torch
 
@@ -68,11 +84,29 @@ def kept_of_words(pretrained: Pretrained, length: int, text: str | None) -> Tens
         ids = ids_of(pretrained, text, length)
     if tokenizer.bos_token_id is not None:
         ids = [tokenizer.bos_token_id, *ids][:length]
-    with torch.no_grad(), evaluating(model):
+    with torch.no_grad(), evaluating(model), _in_words(pretrained, "prefix_tuning"):
         cache = model(input_ids=torch.tensor([ids], device=device), use_cache=True).past_key_values
+    _check_kept(model, cache)
     # each [1, heads, length, size]; peft takes a block's keys, then its values
     pairs = [tensor[0].transpose(0, 1) for layer in cache.layers for tensor in (layer.keys, layer.values)]
     return torch.stack(pairs, dim=1).flatten(1).float()
+
+
+def _check_kept(model: Any, cache: Any) -> None:
+    layers = list(getattr(cache, "layers", ()))
+    kept = [(getattr(layer, "keys", None), getattr(layer, "values", None)) for layer in layers]
+    bare = sum(keys is None or values is None for keys, values in kept)
+    shapes = {tuple(each.shape) for pair in kept for each in pair if each is not None}
+    if not layers or bare:
+        what = f"{bare or 'all'} of its {len(layers) or ''} layers keep no keys and values of what they saw"
+    elif len(layers) != model.config.num_hidden_layers or len(shapes) > 1:
+        what = f"its {model.config.num_hidden_layers} layers keep keys and values of {len(shapes)} sizes or share them"
+    else:
+        return
+    raise ModelError(
+        f"{type(model).__name__} cannot use prefix_tuning, which puts learned keys and values of one size before those "
+        f"of every layer: {' '.join(what.split())}. {_OTHERS}"
+    )
 
 
 def refuse_pictures(pretrained: Pretrained, method: str) -> None:
@@ -107,21 +141,16 @@ def try_on_picture(pretrained: Pretrained, own: str, what: str) -> None:
 
 def wrap_prompt(pretrained: Pretrained, config: Any, *, method: str) -> nn.Module:
     """The peft model of a prompt-learning configuration, tried out. ModelError where the model cannot use it."""
-    import torch
-
     sizes: Any = pretrained.model.config
     config.num_attention_heads = sizes.num_attention_heads  # peft does not know every family's word for them
     config.num_layers = sizes.num_hidden_layers
     config.num_transformer_submodules = 1
-    model: Any = _peft.wrap(pretrained, config)
+    with _in_words(pretrained, method):
+        model: Any = _peft.wrap(pretrained, config)
     if config.peft_type != "PREFIX_TUNING" and model.word_embeddings is not _words(pretrained):
         raise ModelError(f"peft takes another layer for this model's word embeddings, so {method} fails. {_OTHERS}")
-    try:
+    with _in_words(pretrained, method):
         _try_out(model, method, language=is_language_model(pretrained))
-    except torch.OutOfMemoryError:
-        raise
-    except (TypeError, ValueError, RuntimeError, AttributeError, IndexError) as fault:
-        raise ModelError(f"{type(pretrained.model).__name__} cannot use {method}: {fault} {_OTHERS}") from fault
     result: nn.Module = model
     return result
 
@@ -145,16 +174,20 @@ def passed_by(model: nn.Module) -> Iterator[None]:
 
 
 def _try_out(model: Any, method: str, *, language: bool) -> None:
-    """Answers must depend on every learned token, and must not depend on padding."""
+    """Answers must depend on every learned token, and must not depend on padding; tried off the start, for a model may
+    look learned tokens up in its vocabulary (Gemma 4), where only those at the start are words."""
     import torch
 
     from tunesmith.models.last_token import answers, pads_safely
 
     training = model.training
+    start = [(p, p.detach().clone()) for p in model.prompt_encoder.parameters() if p.requires_grad]
     model.eval()
     device = next(model.parameters()).device
     ids = torch.arange(3, 9, device=device).remainder(model.config.vocab_size).unsqueeze(0)
     try:
+        for parameter, _ in start:
+            parameter.data.add_(0.01)
         # cuDNN's recurrent nets, such as p_tuning's, have no gradient in evaluation mode
         recurrent = torch.backends.cudnn.flags(enabled=False)
         with torch.random.fork_rng(devices=[]), torch.enable_grad(), recurrent:
@@ -167,4 +200,6 @@ def _try_out(model: Any, method: str, *, language: bool) -> None:
             if not pads_safely(model, language=language):
                 raise ModelError(f"With {method} this model's answers change with padding. {_OTHERS}")
     finally:
+        for parameter, first in start:
+            parameter.data.copy_(first)
         model.train(training)

@@ -43,6 +43,8 @@ class Head(Method):
 
     learning_rate: ClassVar[float] = 2e-3
     learning_rate_source: ClassVar[str] = "0.953 on BBC news in 2 passes (docs/experiments.md)"
+    vision_learning_rate: ClassVar[float | None] = 1e-2
+    vision_learning_rate_source: ClassVar[str] = "best of 2e-3 to 5e-2 on three sets together (docs/experiments.md)"
     only_head: ClassVar[bool] = True
     has_line: ClassVar[bool] = False
 

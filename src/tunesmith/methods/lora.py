@@ -12,7 +12,7 @@ The whole head learns beside it. Beside a convolution stand two: `A` of `r` chan
 Every text model, vision transformer and conv net. `targets: all` takes every linear layer inside the blocks and on a
 conv net every convolution there that mixes all channels (`spatial`, `pointwise`); depthwise and grouped convolutions
 are left alone, and so are layers that a model does not call as layers (attention in torchvision's transformers) or
-whose weights it standardises (NFNet, BiT).
+whose weights it standardises (NFNet, BiT), and those that peft refuses (a note names them: DeepSeek's, Mamba's).
 
 ## Variants
 

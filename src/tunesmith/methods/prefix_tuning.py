@@ -13,7 +13,8 @@ much that it must first learn to speak again, so `auto` is words there, and rand
 ## Fits
 
 Classifiers of texts and language models that accept past keys and values: BERT, RoBERTa, ELECTRA, GPT-2, Llama do,
-DistilBERT, ALBERT, DeBERTa and ModernBERT do not. Vision transformers that classify pictures: ViT, DeiT and DINOv2 of
+DistilBERT, ALBERT, DeBERTa and ModernBERT do not; nor do language models whose layers keep unequal keys or none
+(DeepSeek V3, Gemma 4, LFM2, Qwen3.5). Vision transformers that classify pictures: ViT, DeiT and DINOv2 of
 transformers and of timm (those with timm's plain `Attention`). Not Swin and BEiT (positions between tokens), EVA
 (rotated keys), torchvision's transformers, which compute attention in one piece, conv nets, or detectors.
 

@@ -8,7 +8,8 @@ task (`text`). A classifier's head learns beside them.
 
 ## Fits
 
-Classifiers of texts and language models; for vision transformers `visual_prompt` is its like.
+Classifiers of texts and language models, but for those that look their inputs up by id (Gemma 4); for vision
+transformers `visual_prompt` is its like.
 
 ## Cost
 

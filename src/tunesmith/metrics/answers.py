@@ -28,7 +28,18 @@ _THOUSANDS = regex.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _APOSTROPHE = regex.compile(r"(?<=\w)['’](?=\w)")
 _MARK = regex.compile(r"(?V1)[\p{P}--[.,+\-]]|[.,](?!\d)|(?<!\d),|(?<=\w)-|-(?!\d)")
 _NO_SPACE = regex.compile(rf"(?<=[{_UNSPACED}])\s+|\s+(?=[{_UNSPACED}])")
-_NUMBER = regex.compile(r"(?<![\d.])(?:(?<!\w)-\s?)?\p{Sc}?(\d{1,3}(?:,\d{3})+(?!\d)|\d+)?(\.\d+)?(?:[eE][+-]?\d+\b)?")
+_SPAN = regex.compile(r"(?<=\d([\p{L}%°]{1,3}))-(?=[\d.,]+\1)")
+"""The dash of 10元-20元 and 5%-7%: behind a unit that comes again."""
+# A minus stands directly before its number, and behind no digit, letter or bracket: else it is a dash, a bullet, a sign
+# between two numbers. Scripts without spaces write it right behind a word.
+_MINUS = rf"(?<![[\p{{L}}\p{{N}}_%)\]]--[{_UNSPACED}]])-(?=\p{{Sc}}?\.?\d)"
+# 12 345,6: thousands in groups of exactly three, and no other number beside them; a comma is then a decimal one.
+_SPACED = r"[1-9]\d{0,2}(?: \d{3}){1,6}+(?! ?\d|,\d{3}(?!\d))(?:,\d+(?! ?\d))?"
+_NUMBER = regex.compile(
+    rf"(?V1)(?:(?<minus>{_MINUS})|(?<![\d.]))\p{{Sc}}?(?=\.?\d)"
+    rf"(?:(?<spaced>{_SPACED})|(?<whole>\d{{1,3}}(?:,\d{{3}})+(?!\d)|\d+))?"
+    r"(?<rest>(?:\.\d+)?(?:[eE][+-]?\d+(?![A-Za-z0-9_]))?)"
+)
 
 
 def exact_match(given: str, wanted: str) -> float:
@@ -93,7 +104,8 @@ def group_of(pattern: str, text: str, *, seconds: float = SECONDS) -> str | None
 def number_match(given: str, wanted: str) -> float:
     """1 where the last number of the answer equals that of the wanted answer; NaN where the wanted one has none.
 
-    Behind `####`, as GSM8K writes its result, the first number counts. 1,234 is 1234, $5.00 is 5, 3e2 is 300.
+    Behind `####`, as GSM8K writes its result, the first number counts. 1,234 and 1 234 are 1234, $5.00 is 5, 3e2 is
+    300; the 18 of "- 18" and of "10-18" is 18.
     """
     asked = number_in(wanted)
     if asked is None:
@@ -103,14 +115,16 @@ def number_match(given: str, wanted: str) -> float:
 
 def number_in(text: str) -> Decimal | None:
     """The number that a text ends on, or None."""
-    plain = normalize("NFKC", text).replace("−", "-")
+    plain = _SPAN.sub(" ", normalize("NFKC", text).replace("−", "-"))
     _, marked, result = plain.rpartition("####")
-    numbers = [found.group() for found in _NUMBER.finditer(result) if found.group(1) or found.group(2)]
+    numbers = list(_NUMBER.finditer(result))
     if not numbers:
         return None
     chosen = numbers[0] if marked else numbers[-1]
+    sign, spaced, whole, rest = (chosen.group(name) or "" for name in ("minus", "spaced", "whole", "rest"))
+    digits = spaced.replace(" ", "").replace(",", ".") or whole.replace(",", "")
     try:
-        return Decimal(regex.sub(r"[\p{Sc},\s]", "", chosen))
+        return Decimal(sign + digits + rest)
     except InvalidOperation:
         return None
 

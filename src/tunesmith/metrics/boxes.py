@@ -3,8 +3,9 @@
 Detections are padded arrays float32 [pictures, most, 6] of x1, y1, x2, y2, score, class (score -1: no box here), truth
 is float32 [pictures, most, 6] of x1, y1, x2, y2, class, crowd (class -1: no box here); pixels, classes by number.
 A crowd is neither to be found nor held against a detection that lies in it. Where there is no truth at all, a score is
--1.0, as pycocotools has it: never NaN, and never mistaken for a score. Areas are those of boxes (COCO's own files
-bring the areas of outlines, so its official small, medium and large differ a little).
+-1.0, as pycocotools has it: never NaN, and never mistaken for a score. A difference of scores may be -1.0 in earnest
+and is NaN there. Areas are those of boxes (COCO's own files bring the areas of outlines, so its official small, medium
+and large differ a little).
 Source: Lin et al. 2014, arXiv:1405.0312; cocoapi, PythonAPI/pycocotools/cocoeval.py.
 """
 
@@ -139,9 +140,11 @@ class Matches:
         return total / (len(self.recalls) * len(ranked.found))
 
     def interval(self, before: Matches | None = None, *, seed: int = 0, resamples: int = 200) -> Interval:
-        """Percentile bootstrap over pictures of `ap`, or of what it gains over `before`; all -1.0 without truth."""
+        """Percentile bootstrap over pictures of `ap`, or of what it gains over `before`. Without truth all of it is
+        -1.0 for the score, and NaN for the gain: -1.0 would be a difference."""
         if not self._classes:
-            return Interval(NONE, NONE, NONE)
+            nothing = NONE if before is None else float("nan")
+            return Interval(nothing, nothing, nothing)
 
         def statistic(rows: np.ndarray, _: np.ndarray) -> float:
             times = np.bincount(rows, minlength=self.pictures)

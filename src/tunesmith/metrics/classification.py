@@ -4,8 +4,8 @@ Conventions, so that figures can be compared with other programs':
 
 - F1 of a class is 2 tp / (2 tp + fp + fn). A class that no example has and no answer names has no F1: it is left out,
   of the macro mean too (scikit-learn's `zero_division=nan`). Micro F1 with nothing to find and nothing found is 0.
-- AUROC is the macro mean of one-vs-rest areas, each class alike; where a class has no positive or no negative example
-  the key is left out of the scores, since an area over fewer classes is another figure.
+- AUROC is the macro mean of one-vs-rest areas, each class alike, ranked by log odds; where a class has no positive or
+  no negative example the key is left out of the scores, since an area over fewer classes is another figure.
 - ECE is the expected calibration error of Guo et al. 2017 (arXiv:1706.04599, eq. 3): 15 bins of equal width,
   half-open (a, b], of the highest probability.
 """
@@ -34,6 +34,25 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Probabilities of classes that exclude each other, float64 [examples, classes]."""
     return np.asarray(np.exp(log_softmax(logits)))
+
+
+def log_odds(logits: np.ndarray) -> np.ndarray:
+    """log(p / (1 - p)) of classes that exclude each other, float64 [examples, classes]: z_c - logsumexp of the others.
+
+    Ranks as the probabilities do, and still tells examples apart where those are 1.0 or 0.0 to the last bit.
+    """
+    logs = log_softmax(logits)
+    if logs.shape[1] < 2:
+        return logs
+    top = logs.argmax(axis=1, keepdims=True)
+    # Of the likeliest class 1 - p may be lost to rounding, so it is summed from the others; of these p is at most 1/2.
+    others = logs.copy()
+    np.put_along_axis(others, top, -np.inf, axis=1)
+    most = others.max(axis=1, keepdims=True)
+    rest = most + np.log(np.exp(others - most).sum(axis=1, keepdims=True))
+    odds = logs - np.log1p(-np.exp(others))
+    np.put_along_axis(odds, top, np.take_along_axis(logs, top, axis=1) - rest, axis=1)
+    return np.asarray(odds)
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
@@ -123,7 +142,7 @@ def single_label(logits: np.ndarray, targets: np.ndarray, labels: Sequence[str])
         "accuracy": accuracy(logits, targets),
         "macro_f1": float(np.nanmean(by_class)),
         "mcc": matthews(logits, targets),
-        "auroc": area_under_roc(probabilities, np.eye(len(labels), dtype=np.int64)[targets]),
+        "auroc": area_under_roc(log_odds(logits), np.eye(len(labels), dtype=np.int64)[targets]),
         "nll": negative_log_likelihood(logits, targets),
         "ece": expected_calibration_error(probabilities, targets),
     }

@@ -226,7 +226,7 @@ def _feed_forward_roles(
                 continue
             roles[down.name] = "down"
             roles.update({u.name: "up" if u.outputs == down.inputs else "gate_up" for u in ups})
-            if len(ups) == 2:
+            if [u.outputs for u in ups] == [down.inputs] * 2:
                 _, given, _ = calls[down.name]
                 first = calls[ups[0].name][2]
                 slope = torch.autograd.grad(given.sum(), first, retain_graph=True, allow_unused=True)[0]

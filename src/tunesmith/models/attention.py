@@ -11,6 +11,7 @@ With dropout off, torch's own kernels win on CUDA, and in float32 from 256 token
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
+from tunesmith.models.stand_in import evaluating
 from tunesmith.train.randomness import dropout_windows, multiplied
 
 FLASH_TOKENS = 256
@@ -180,10 +182,24 @@ def cannot_pack(model: nn.Module, longest: int) -> str:
     if kinds or any(isinstance(module, nn.Conv1d) for module in model.modules()):
         what = ", ".join(sorted(kinds)) or "convolutions"
         return f"some of the model's layers ({what}) carry what they saw from one text over to the next"
-    window = getattr(config, "sliding_window", None)
-    if window is not None and longest > int(window):
+    window = getattr(config, "sliding_window", None)  # None or 0 (Qwen's): no layer has one
+    if window and longest > int(window):
         return f"texts are longer than the {int(window):,} tokens that some of the model's layers see"
     drops = any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules())
     if drops or float(getattr(config, "attention_dropout", 0) or 0) > 0:
         return "the model's dropout is drawn an example at a time"
+    blocks = int(getattr(config, "num_hidden_layers", None) or 1)
+    if _attention_calls(model) < blocks:  # xLSTM: a state, and nothing else tells of it
+        return f"not each of the model's {blocks} layers sees other tokens by attention alone"
     return ""
+
+
+def _attention_calls(model: nn.Module) -> int:
+    """How often a forward pass over six tokens comes to attention."""
+    calls: list[nn.Module] = []
+    device = next(model.parameters()).device
+    ids = torch.zeros((1, 6), dtype=torch.long, device=device)
+    plainly = {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
+    with watching(lambda module, *_: calls.append(module)), torch.no_grad(), evaluating(model):
+        model(input_ids=ids, attention_mask=torch.ones_like(ids), **plainly)
+    return len(calls)

@@ -2,7 +2,8 @@
 
 Whole turns go first, a question and what was answered to it, and the system message stays; what is left is rendered
 anew, so that it is a chat as the template writes it. Where the last turn alone is still too long, the start of its
-question goes. An answer is cut, at its end and then without end token, only if it alone is too long.
+question goes, down to a quarter of the room. An answer that leaves less than that to its question is cut, at its end
+and then without end token; its question then keeps up to half of the room.
 """
 
 from __future__ import annotations
@@ -86,16 +87,14 @@ def _cut_tokens(tokenizer: Any, chat: Chat, aligned: Aligned, ids: list[int], mo
         return Kept(ids[-most:], (), 0, "prompt")
     first = aligned.ranges[-1].first
     begin = int(ids[0] == tokenizer.bos_token_id and ids.count(ids[0]) == 1)
-    asking = _asking(tokenizer, chat, aligned)
-    if len(ids) - first > most - 1:
-        kept = max(min(asking, most // 2 - begin), 1)
+    if len(ids) - first > most - max(min(first, most // 4), 1):
+        kept = max(min(first - begin, most // 2 - begin), 1)
         front = ids[:begin] if first - kept >= begin and most > kept + begin + 1 else []
         start = len(front) + kept
         short = [*front, *ids[first - kept : first + most - start]]
-        return Kept(
-            short, (Range(start, min(most, start + aligned.ranges[-1].behind - first)),), len(front), "response"
-        )
-    enough = len(ids) - first + asking
+        answer = Range(start, min(most, start + aligned.ranges[-1].behind - first))
+        return Kept(short, (answer,), len(front) if start < first else 0, "response")
+    enough = len(ids) - first + _asking(tokenizer, chat, aligned)
     head = _head(tokenizer, chat, aligned)
     head = head if most - head >= enough + 1 else begin if most - begin >= enough else 0
     gone = len(ids) - most

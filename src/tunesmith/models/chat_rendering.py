@@ -151,10 +151,13 @@ def _read_ending(tokenizer: Any, closing: str) -> Ending:
 
 
 def _as_templates_take_it(message: Mapping[str, Any], *, as_text: bool) -> dict[str, Any]:
-    """A message with its content there, and with the arguments of tool calls as a mapping, which most templates want,
-    or as JSON text, which some do.
+    """A message with its content there, its thoughts by both of the names that templates read, and the arguments of
+    tool calls as a mapping, which most templates want, or as JSON text, which some do.
     """
     found = {"content": "", **message}
+    found.pop("learned", None)
+    if thought := message.get("reasoning_content"):
+        found["thinking"] = thought
     if message.get("tool_calls"):
         found["tool_calls"] = [_with_arguments(each, as_text=as_text) for each in message["tool_calls"]]
     return found

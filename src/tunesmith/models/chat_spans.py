@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from tunesmith.chats import Chat
+from tunesmith.chats import Chat, is_learned
 from tunesmith.errors import DataError
 from tunesmith.models.chat_rendering import REMEDY, Ending, ending_of, render
 
@@ -27,11 +27,18 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A chat as its template writes it, the answers that can be learned from it, and how many answers it has."""
+    """A chat as its template writes it, the answers that can be learned from it, and how many answers it has.
+
+    rewritten: answers that were to be learned and have no span, for the template writes them otherwise than it asks for
+    them; calls: those of them that call a tool. unthought: answers whose thoughts the template leaves out.
+    """
 
     text: str
     spans: tuple[Span, ...]
     answers: int
+    rewritten: int = 0
+    calls: int = 0
+    unthought: int = 0
 
 
 class _NotInWhole(DataError):
@@ -42,10 +49,10 @@ def find_answers(tokenizer: Any, chat: Chat) -> Rendered:
     """The rendered chat and the span of each answer that stands in it as the model would have given it.
 
     A template may write earlier turns in another way than it wrote them when they were the last (thoughts taken out):
-    such an answer has no span, and `answers` counts it all the same. Where the whole chat does not go on from the
-    prompt of its last answer (Mistral's templates write the system message only while they ask), the text is that
-    prompt with the answer behind it. DataError where neither can be, and where the template leaves out part of an
-    answer, a system message, tools or tool calls.
+    such an answer has no span, and `answers` counts it all the same. Nor has one that is only to be read. Where the
+    whole chat does not go on from the prompt of its last answer (Mistral's templates write the system message only
+    while they ask), the text is that prompt with the answer behind it. DataError where neither can be, and where the
+    template leaves out part of an answer, a system message, tools or tool calls.
     """
     ending = ending_of(tokenizer)
     places = [number for number, each in enumerate(chat.messages) if each.get("role") == "assistant"]
@@ -63,21 +70,43 @@ def _in_whole(tokenizer: Any, chat: Chat, places: Sequence[int], ending: Ending)
     _refuse_left_out(chat, whole)
     quick = _by_turns(tokenizer, chat, whole, ending) if len(places) > _MANY else None
     if quick is not None and quick[-1:] == [_span(tokenizer, chat, places[-1], whole, ending)]:
-        return Rendered(whole, tuple(quick), len(places))
-    spans = []
+        return _rendered(chat, whole, places, dict(zip(places, quick, strict=True)))
+    spans = {}
     for place in places:
+        if not is_learned(chat.messages[place]):
+            continue
         found = _span(tokenizer, chat, place, whole, ending)
         if isinstance(found, Span):
-            spans.append(found)
+            spans[place] = found
         elif place == places[-1]:
             message = f"The last answer of the chat cannot be learned with this chat template: {found}. {REMEDY}"
             raise _NotInWhole(message)
-    return Rendered(whole, tuple(spans), len(places))
+    return _rendered(chat, whole, places, spans)
+
+
+def _rendered(chat: Chat, text: str, places: Sequence[int], spans: Mapping[int, Span]) -> Rendered:
+    """The answers at `places` with their spans, of which those count that are to be learned."""
+    wanted = {place: chat.messages[place] for place in places if is_learned(chat.messages[place])}
+    rewritten = [message for place, message in wanted.items() if place not in spans]
+    return Rendered(
+        text,
+        tuple(span for place, span in spans.items() if place in wanted),
+        len(places),
+        len(rewritten),
+        sum(bool(message.get("tool_calls")) for message in rewritten),
+        sum(
+            _bare(message.get("reasoning_content") or "") not in _bare(text[slice(*spans[place])])
+            for place, message in wanted.items()
+            if place in spans
+        ),
+    )
 
 
 def _behind_own_prompt(tokenizer: Any, chat: Chat, places: Sequence[int], ending: Ending) -> Rendered | None:
     """The last answer as written to its question alone, behind the prompt that asks for it in the chat."""
     if not places or not places[-1] or chat.messages[places[-1] - 1].get("role") != "user":
+        return None
+    if not is_learned(chat.messages[places[-1]]):
         return None
     alone = Chat(chat.messages[places[-1] - 1 : places[-1] + 1])
     try:
@@ -89,8 +118,8 @@ def _behind_own_prompt(tokenizer: Any, chat: Chat, places: Sequence[int], ending
         return None
     if not isinstance(span, Span):
         return None
-    size = span.stop - span.start
-    return Rendered(prompt + answered[span.start :], (Span(len(prompt), len(prompt) + size),), len(places))
+    behind = Span(len(prompt), len(prompt) + span.stop - span.start)
+    return _rendered(chat, prompt + answered[span.start :], places, {places[-1]: behind})
 
 
 def _span(tokenizer: Any, chat: Chat, place: int, whole: str, ending: Ending) -> Span | str:
@@ -115,7 +144,7 @@ def _span(tokenizer: Any, chat: Chat, place: int, whole: str, ending: Ending) ->
     learned = _learned(chat.messages[place], given, ending, tokenizer)
     if learned is None:
         return f"the answer ends with {given[-40:]!r}, not with {ending.learned!r}"
-    if lost := _lost(chat.messages[place], learned.removesuffix(ending.learned)):
+    if lost := _lost(tokenizer, chat, place, prompt, learned.removesuffix(ending.learned)):
         raise DataError(f"The chat template leaves out {lost}. {REMEDY}")
     if not whole.startswith(learned, len(prompt)):
         return "the template writes it differently once the chat goes on"
@@ -164,14 +193,31 @@ def _learned(message: Mapping[str, Any], given: str, ending: Ending, tokenizer: 
     return None
 
 
-def _lost(message: Mapping[str, Any], given: str) -> str:
-    """What of an answer does not stand in its rendered form; empty where all does. Spaces do not count."""
+def _lost(tokenizer: Any, chat: Chat, place: int, prompt: str, given: str) -> str:
+    """What of an answer does not stand in its rendered form; empty where all does. Spaces do not count.
+
+    An answer may begin with words that the generation prompt already says, such as <think>.
+    """
+    message = chat.messages[place]
     content = message.get("content")
-    if isinstance(content, str) and _bare(content) not in _bare(given):
+    if (
+        isinstance(content, str)
+        and _bare(content) not in _bare(given)
+        and _bare(content) not in _bare(_opening(tokenizer, chat, place, prompt) + given)
+    ):
         return f"part of an answer: {content[:60]!r} became {given[:60]!r}"
     names = [str((each.get("function") or each).get("name", "")) for each in message.get("tool_calls") or ()]
     missing = [each for each in names if each not in given]
     return f"the call of {missing[0]!r}: it has no place for tool calls" if missing else ""
+
+
+def _opening(tokenizer: Any, chat: Chat, place: int, prompt: str) -> str:
+    """What the template adds to the chat so far to ask for an answer; empty where that cannot be told."""
+    try:
+        so_far = render(tokenizer, Chat(chat.messages[:place], chat.tools), ask=False)
+    except DataError:
+        return ""
+    return prompt[len(so_far) :] if prompt.startswith(so_far) else ""
 
 
 def _refuse_left_out(chat: Chat, whole: str) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal
 
-from tunesmith.chats import UNLEARNED, Chat
+from tunesmith.chats import UNLEARNED, Chat, is_learned
 from tunesmith.errors import DataError
 from tunesmith.models.chat_align import Aligned, align, tokenise
 from tunesmith.models.chat_cuts import Cut, Kept, fit_into, used
@@ -30,7 +30,7 @@ class EncodedChat:
     """A chat as tokens. `labels[n]` is `input_ids[n]` where that token is learned, else `UNLEARNED`; the first token
     never is, for nothing comes before it. `length` is the number of tokens before any cut, `cut` what was cut off
     (the last answer has an end token unless it is `response`), `answers` how many answers the chat has, and
-    `learned` how many carry labels.
+    `learned` how many carry labels. `rewritten`, `calls` and `unthought` as `Rendered` has them, before any cut.
     """
 
     input_ids: list[int]
@@ -39,6 +39,9 @@ class EncodedChat:
     cut: Cut = ""
     answers: int = 0
     learned: int = 0
+    rewritten: int = 0
+    calls: int = 0
+    unthought: int = 0
 
 
 def encode_chat(
@@ -64,13 +67,15 @@ def encode_chats(
 ) -> list[EncodedChat | DataError]:
     """Each chat as tokens with labels, in order; a DataError in the place of one that cannot be learned from.
 
-    `train_on` is `responses` (each answer and its end token) or `all` (every token). A plain text is learned whole,
+    `train_on` is `responses` (each answer that is not marked as only read, and its end token) or `all` (every token,
+    whatever is marked). A plain text is learned whole,
     with the tokenizer's end of text behind it. Longer ones than `max_length` tokens are cut as `chat_cuts` says, a
     plain text at its end. ModelError where the tokenizer or its template cannot be used for any chat.
     """
     if max_length is not None and max_length < SHORTEST:
         raise DataError(f"Chats can be cut to {SHORTEST} tokens or more; asked was {max_length}.")
     require_offsets(tokenizer)
+    chats = [_as_marked(chat, train_on) for chat in chats]
     results: dict[int, EncodedChat | DataError] = {}
     rendered: dict[int, Rendered] = {}
     texts = {place: chat.text for place, chat in enumerate(chats) if chat.text is not None}
@@ -83,7 +88,7 @@ def encode_chats(
             except DataError as error:
                 results[place] = error
     for place, aligned in zip(rendered, align(tokenizer, list(rendered.values())), strict=True):
-        results[place] = _encode(tokenizer, chats[place], aligned, train_on, max_length)
+        results[place] = _encode(tokenizer, chats[place], rendered[place], aligned, train_on, max_length)
     return [results[place] for place in range(len(chats))]
 
 
@@ -126,8 +131,25 @@ def learned_text(tokenizer: Any, encoded: Mapping[str, Sequence[int]] | EncodedC
     return found
 
 
+def _as_marked(chat: Chat, train_on: TrainOn) -> Chat:
+    """The chat through its last answer that is learned; with `all` no answer is marked as only read."""
+    answers = [place for place, each in enumerate(chat.messages) if each.get("role") == "assistant"]
+    learned = [place for place in answers if is_learned(chat.messages[place])]
+    if learned == answers:
+        return chat
+    if train_on == "all":
+        unmarked = ({key: held for key, held in each.items() if key != "learned"} for each in chat.messages)
+        return Chat(tuple(unmarked), chat.tools)
+    return Chat(chat.messages[: learned[-1] + 1], chat.tools) if learned and learned[-1] < answers[-1] else chat
+
+
 def _encode(
-    tokenizer: Any, chat: Chat, aligned: Aligned | DataError, train_on: TrainOn, max_length: int | None
+    tokenizer: Any,
+    chat: Chat,
+    rendered: Rendered,
+    aligned: Aligned | DataError,
+    train_on: TrainOn,
+    max_length: int | None,
 ) -> EncodedChat | DataError:
     if isinstance(aligned, DataError):
         return aligned
@@ -142,7 +164,9 @@ def _encode(
             labels[first:behind] = kept.ids[first:behind]
     for gap in {0, kept.seam}.intersection(range(len(labels))):
         labels[gap] = UNLEARNED
-    return EncodedChat(kept.ids, labels, len(ids), kept.cut, aligned.answers, len(kept.ranges))
+    rewritten, calls = (0, 0) if everything else (rendered.rewritten, rendered.calls)
+    counts = (aligned.answers, len(kept.ranges), rewritten, calls, rendered.unthought)
+    return EncodedChat(kept.ids, labels, len(ids), kept.cut, *counts)
 
 
 def _encode_texts(tokenizer: Any, texts: Sequence[str], max_length: int | None) -> Iterator[EncodedChat]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tunesmith.errors import ModelError, TunesmithError, did_you_mean
 from tunesmith.models.adapter_files import ADAPTER, about_adapter
 from tunesmith.models.claims import check_counts, check_settings
+from tunesmith.models.rowless import never_meant, refuse_in_texts
 from tunesmith.models.weights_file import TensorEntry, listing, read_object, read_weights
 
 if TYPE_CHECKING:
@@ -177,16 +178,21 @@ def check_filled(info: Mapping[str, Any], folder: Path) -> None:
 
 
 def check_vocabulary(model: nn.Module, processor: Any) -> None:
-    """Raise ModelError if the tokenizer can give an id that the model has no embedding row for."""
-    rows = int(model.get_input_embeddings().weight.shape[0])  # type: ignore[operator]
-    beyond = sorted((i, token) for token, i in processor.get_vocab().items() if i >= rows)
+    """Raise ModelError if the tokenizer can give an id that the model has no embedding row for. Special tokens that no
+    plain text brings are tolerated, and a text that names one is refused when the model is given it (`rowless`)."""
+    words: Any = model.get_input_embeddings()  # type: ignore[operator]
+    rows = int(words.weight.shape[0])
+    found = {i: token for token, i in sorted(processor.get_vocab().items(), key=lambda pair: pair[1]) if i >= rows}
+    spare = never_meant(processor, found)
+    beyond = [f'"{token}" (id {i})' for i, token in found.items() if i not in spare]
     if beyond:
-        named = few([f'"{token}" (id {i})' for i, token in beyond])
         raise ModelError(
-            f"The tokenizer has {len(beyond)} tokens beyond the {rows} rows of the model's embedding: {named}. Text "
-            "with one of them would fail in the middle of training. Tokenizer and weights are of different models: "
-            "fetch both from the same place."
+            f"The tokenizer has {len(beyond)} tokens beyond the {rows} rows of the model's embedding: {few(beyond)}. "
+            "Text with one of them would fail in the middle of training. Tokenizer and weights are of different "
+            "models: fetch both from the same place."
         )
+    if spare:
+        refuse_in_texts(words, spare)
 
 
 def check_finite(model: nn.Module) -> None:

@@ -16,6 +16,7 @@ from tunesmith.plugin import Options
 from tunesmith.recipe.recipe import Recipe
 
 REFERENCE_HIDDEN = 384  # the width at which the methods' rates were measured (MiniLM-L6-H384)
+LANGUAGE_HIDDEN = 576  # and those for language models (SmolLM2-135M)
 PATCH_BYTES = 16 * 16 * 3 * 4  # of a picture as the model is given it
 SEEN_A_CLASS = 300  # examples of each class that a run sees at least, where classes are many
 
@@ -101,13 +102,14 @@ def _workers(recipe: Recipe, facts: Facts, batch: int) -> tuple[int, str]:
 
 
 def _rates(recipe: Recipe, facts: Facts) -> dict[str, tuple[Any, str]]:
-    """Learning rates of the method's own, measured on classes of texts, on pictures or on language models; those of
-    classes of texts fall with the width."""
+    """Learning rates of the method's own, measured on classes of texts, on pictures or on language models; but for
+    pictures they fall with the width."""
     train, method = recipe.train, recipe.method
     chosen: dict[str, tuple[Any, str]] = {}
     pictures, language = not recipe.task.in_tokens, recipe.task.goes_on
     power = 0.5 if method.adapter else 1.0
-    scale = 1.0 if pictures or language else min(1.0, REFERENCE_HIDDEN / max(1, facts.hidden_size)) ** power
+    measured_at = LANGUAGE_HIDDEN if language else REFERENCE_HIDDEN
+    scale = 1.0 if pictures else min(1.0, measured_at / max(1, facts.hidden_size)) ** power
     own, source = method.learning_rate, method.learning_rate_source
     head, head_source = method.head_learning_rate, "the method's own rate for a head (docs/experiments.md)"
     if pictures:
@@ -123,7 +125,7 @@ def _rates(recipe: Recipe, facts: Facts) -> dict[str, tuple[Any, str]]:
     if rate == "auto":
         share = recipe.task.rate_share
         rate = _tidy(own * scale * share)
-        how = "" if scale == 1 else f", times (384 / {facts.hidden_size})^{power:g} for this width"
+        how = "" if scale == 1 else f", times ({measured_at} / {facts.hidden_size})^{power:g} for this width"
         how += "" if share == 1 else f", times {share:g} for this task"
         chosen["learning_rate"] = (rate, f"{source}{how}")
     if train.head_learning_rate == "auto":

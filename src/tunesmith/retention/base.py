@@ -73,7 +73,8 @@ for the next part only after it has differentiated the last, so that memory is t
 
 
 class Finishing(Protocol):
-    """What a retention may ask once training has ended; everything is taken on validation examples."""
+    """What a retention may ask once training has ended; everything is taken on validation examples, or, of
+    an old task that has none, on those that are reported."""
 
     better: str
     """"higher" or "lower": the direction of the new task's main score."""

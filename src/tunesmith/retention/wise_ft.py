@@ -5,7 +5,9 @@
 `w(s) = w0 + s (w1 - w0)` for `s` from 0, the untouched weights, to 1, the tuned ones, both exactly; the head stays
 tuned. Of an adapter it is the scale: `s` times its change. The points are scored on validation examples of the new task
 and of the old tasks, and that one is taken which forgets least among those that cost at most `give` of the best new
-score on the line. Forgetting is the most that any old task loses, and what one gains counts as nothing lost. Of points
+score on the line. An old task that has one held-out part only (a task of the harness, data without a test or without a
+validation part) is asked on that: the report then says that choice and number share their examples, and the number may
+be too good. Forgetting is the most that any old task loses, and what one gains counts as nothing lost. Of points
 that forget alike the one with the better new score is taken, then the one nearer to the tuned model. Without an old
 task nothing is known of forgetting: the least change that keeps the new score is taken. The statistics of norms that
 move are taken anew at each point between the ends. The curve stands in the report.

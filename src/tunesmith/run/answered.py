@@ -1,12 +1,14 @@
 """Generated answers in a run: the same questions to the untouched and to the tuned model, kept side by side and scored.
 
 predictions/answers.json holds the questions with both answers. The untouched model's stand there before the first step,
-so a resumed run does not ask it again.
+so a resumed run does not ask it again. A model that cannot generate is asked nothing: the file then says why
+(`skipped`), unless the recipe wants answers otherwise than by default, which is an error.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,10 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from tunesmith.errors import ModelError
 from tunesmith.evaluate.asked import first_asked
-from tunesmith.evaluate.generation import answer
+from tunesmith.evaluate.generation import answer, why_silent
+from tunesmith.evaluate.wrapping import final_words, opening_of, unwrapped
 from tunesmith.metrics import answers as metrics
 from tunesmith.models.chat_tokens import end_ids
 from tunesmith.run.folder import write_json
@@ -25,6 +29,8 @@ from tunesmith.train.checkpoint import disk_faults
 
 FILE = "answers.json"
 
+_logger = logging.getLogger(__name__)
+
 
 def asks(ready: Ready) -> bool:
     """Whether this run has its models answer in words."""
@@ -33,14 +39,19 @@ def asks(ready: Ready) -> bool:
 
 
 def answered_before(ready: Ready, folder: Path) -> None:
-    """Ask the untouched model, unless its answers are kept already. Every process takes part."""
+    """Ask the untouched model, unless its answers are kept already. Every process takes part. ModelError for a model
+    that cannot generate, where the recipe asks for answers of its own."""
     if not asks(ready) or ready.device.agree((folder / "predictions" / FILE).is_file()):
         return
     options = _options(ready)
     assert options is not None
     tokenizer = ready.pretrained.processor
     part, examples = _examples(ready)
-    chosen = list(first_asked(examples, tokenizer, rows=options.rows, most_tokens=options.most_tokens))
+    silent = why_silent(ready.pretrained.model, device=ready.device)
+    if silent:
+        _refuse_or_note(silent, options)
+    wanted = 0 if silent else options.rows
+    chosen = list(first_asked(examples, tokenizer, rows=wanted, most_tokens=options.most_tokens))
     rows = [
         {
             "chat": json.loads(asked.chat.to_json()),
@@ -57,7 +68,12 @@ def answered_before(ready: Ready, folder: Path) -> None:
             (folder / "predictions").mkdir(exist_ok=True)
         write_json(
             folder / "predictions" / FILE,
-            {"part": part, **options.model_dump(mode="json", exclude={"rows"}), "rows": rows},
+            {
+                "part": part,
+                **options.model_dump(mode="json", exclude={"rows"}),
+                **({"skipped": silent} if silent else {}),
+                "rows": rows,
+            },
         )
 
 
@@ -95,6 +111,13 @@ def add_answers(scores: dict[str, Any], told: Mapping[str, Any]) -> None:
             scores[key] = {**scores.get(key, {}), **value}
 
 
+def _refuse_or_note(silent: str, options: AnswerOptions) -> None:
+    """ModelError where the recipe sets how answers are asked for; a note where that is left at the default."""
+    if options != AnswerOptions():
+        raise ModelError(f"task.answers: {silent} Or write task.answers.rows=0.")
+    _logger.warning("No answers in words are asked for: %s task.answers.rows=0 leaves out this note.", silent)
+
+
 def _options(ready: Ready) -> AnswerOptions | None:
     found: AnswerOptions | None = getattr(ready.recipe.task, "answers", None)
     return found
@@ -112,12 +135,15 @@ def _answer(ready: Ready, model: nn.Module, rows: list[dict[str, Any]], options:
     stop = end_ids(tokenizer, own.config, getattr(own, "generation_config", None))
     prompts = [row["prompt"] for row in rows]
     found = answer(model, tokenizer, prompts, most_tokens=options.most_tokens, stop=stop, device=ready.device)
+    opening = "" if all("text" in row["chat"] for row in rows) else opening_of(tokenizer)
     for row, each in zip(rows, found, strict=True):
-        row[when] = {"text": each.text.strip(), "tokens": len(each.tokens), "ended": each.ended, "unread": each.unread}
+        text = unwrapped(each.text, "" if "text" in row["chat"] else opening)  # a plain text is gone on with as it is
+        row[when] = {"text": text, "tokens": len(each.tokens), "ended": each.ended, "unread": each.unread}
 
 
 def _scored(rows: list[dict[str, Any]], options: AnswerOptions, when: str) -> dict[str, np.ndarray]:
-    given, wanted = [row[when]["text"] for row in rows], [row["wanted"] for row in rows]
+    given = [final_words(row[when]["text"]) for row in rows]
+    wanted = [final_words(row["wanted"]) for row in rows]
     return metrics.score_answers(given, wanted, options.scores, pattern=options.pattern)
 
 

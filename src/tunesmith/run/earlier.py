@@ -22,7 +22,7 @@ from tunesmith.run.folder import open_run, read_recipe, write_json
 from tunesmith.tasks.base import Task
 from tunesmith.train.checkpoint import disk_faults, file_sha256
 
-BEST, MERGED, MADE_FROM = "best", "merged", "merged.json"
+BEST, MERGED, MADE_FROM, WAYS = "best", "merged", "merged.json", "generation_config.json"
 _BEING_MADE, _LOCK = ".merging", ".merged.lock"
 _CAN = (
     "full, linear_probe_then_full, head, last_blocks, bitfit, norm_tuning, lora, ia3, oft, adapter, vera, loha, lokr "
@@ -60,7 +60,7 @@ def _adapter_files(best: Path) -> list[Path]:
 
     if not any((best / name).is_file() for name in ADAPTERS):
         return []
-    kept = {"config.json", "adapter_model.safetensors", *ADAPTERS}
+    kept = {"config.json", "adapter_model.safetensors", WAYS, *ADAPTERS}
     return sorted(path for path in best.iterdir() if path.name in kept)
 
 
@@ -136,8 +136,7 @@ def _write(folder: Path, recipe: Recipe, fresh: Path) -> None:
             _check_base(folder, base, recipe.task)
             trained, processor = recipe.task.read(best)
             plain: Any = recipe.method.merge(trained)
-            plain.save_pretrained(fresh)
-            processor.save_pretrained(fresh)
+            _write_language(plain, processor, best, fresh)
         else:
             from peft import PeftModel
 
@@ -147,6 +146,19 @@ def _write(folder: Path, recipe: Recipe, fresh: Path) -> None:
             trained = PeftModel.from_pretrained(pretrained.model, str(best))
             write_model(recipe.method.merge(trained), fresh, pretrained)
     _write_card(folder, best, fresh)
+
+
+def _write_language(plain: Any, processor: Any, best: Path, fresh: Path) -> None:
+    """A merged model that reads tokens, and its tokenizer. One that writes is told to pad and to stop as what the run
+    delivered is: the base knows none of the tokens with which the run's chat template ends an answer."""
+    writes = (best / WAYS).is_file()
+    if writes:
+        plain.config.pad_token_id = processor.pad_token_id
+        plain.generation_config = type(plain.generation_config)()  # the base's; the run's own takes its place below
+    plain.save_pretrained(fresh)
+    processor.save_pretrained(fresh)
+    if writes:
+        shutil.copyfile(best / WAYS, fresh / WAYS)
 
 
 def _check_base(folder: Path, base: dict[str, Any], task: Task) -> None:

@@ -14,6 +14,7 @@ from torch import nn
 
 from tunesmith.evaluate.calibration import fit_temperature
 from tunesmith.evaluate.evaluate import Part, logits_of
+from tunesmith.forgetting.measures import note_choice
 from tunesmith.methods.base import Method
 from tunesmith.metrics import classification
 from tunesmith.models.quiet import quiet
@@ -93,6 +94,8 @@ def finish(
     ready.device.precision = "float32"
     retained = hold_at_end(ready, learning, guarded)
     old_tasks = summed_up(ready, learning, guarded, folder)
+    ruled = ["forgetting.at_most"] if ready.recipe.forgetting.at_most is not None else []
+    note_choice(old_tasks, [*ruled, *([str(retained["name"])] if retained else [])])
     name, part = scored_part(ready)
     validation = ready.parts["validation"]
     model = final_model(ready, learning)

@@ -100,7 +100,7 @@ def _must_be_same(noted: Path, files: Mapping[str, str]) -> None:
 
 
 def chooses(recipe: Recipe) -> bool:
-    """Whether the run looks at old tasks before its end, on validation examples."""
+    """Whether the run looks at old tasks before its end, on validation examples where they have any."""
     at_end = recipe.retention is not None and recipe.retention.at_end
     return recipe.forgetting.at_evaluations or recipe.forgetting.at_most is not None or at_end
 
@@ -163,7 +163,8 @@ def _new_batch(ready: Ready, learning: Learning, step: int, count: int) -> Batch
 
 
 def at_evaluation(ready: Ready, learning: Learning, guarded: Guard) -> Callable[[], dict[str, float]] | None:
-    """What an evaluation adds: each old task's main score and what is forgotten, on its validation examples."""
+    """What an evaluation adds: each old task's main score and what is forgotten, on its validation examples, or
+    where it has none on those that are reported."""
     options = ready.recipe.forgetting
     if not guarded.untouched.tasks or not (options.at_evaluations or options.at_most is not None):
         return None

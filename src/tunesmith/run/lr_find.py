@@ -35,12 +35,14 @@ from tunesmith.train.loop import Progress, train
 ABOVE = 300.0
 """The last rate, as a multiple of the recipe's own; the first is that divided by `RANGE`."""
 DIVERGED = 3.0
-"""The test ends where the smoothed loss has risen by this many times what it had fallen, above where it began."""
-WINDOW = 5
-"""Steps that the loss is averaged over to see whether it diverges."""
-FEWEST = 20
+"""The test ends where the loss has risen by this many times what it had fallen, above where it began."""
+WINDOW, HIGH = 5, 4
+"""Steps that the loss is averaged over to see whether it diverges, and how many of the last must lie that high."""
+FEWEST, QUIET = 20, 10
+"""Least steps of a test, and of its beginning that tell how the loss wavers by itself."""
 FALL, SURE = 0.02, 4.0
-"""A fall counts that is at least this share of the first losses, and so many standard errors of the smoothed loss."""
+"""A fall counts that is at least this share of the first losses, and so many standard errors of the smoothed loss; a
+rise must pass as many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,13 +169,21 @@ def _raised(ready: Ready, learning: Learning, tell: Callable[[Event], None]) -> 
 
 
 def has_diverged(losses: Sequence[float]) -> bool:
-    """Whether the mean of the last losses lies above the first ones by `DIVERGED` times what they had fallen, and by
-    half of them at least."""
+    """Whether the last losses, but for one at most, lie above the first ones by `DIVERGED` times what they had fallen,
+    by half of them at least, and by what chance makes of them besides.
+
+    How the loss wavers is read off its changes from step to step before the last ones, so that a slow fall is none of
+    it. A single high loss moves a mean, and some losses have a few such; a loss that breaks away stays up.
+    """
     if len(losses) < 3 * WINDOW:
         return False
     means = np.convolve(losses, np.ones(WINDOW) / WINDOW, mode="valid")
     first = float(means[0])
-    return bool(means[-1] > first + max(DIVERGED * (first - means.min()), 0.5 * abs(first)))
+    error = float(np.diff(losses[:-WINDOW]).std(ddof=1)) / np.sqrt(
+        2 * WINDOW
+    )  # a change holds the chance of two losses
+    bound = first + max(DIVERGED * (first - float(means.min())), 0.5 * abs(first)) + SURE * error
+    return int(np.sum(np.asarray(losses[-WINDOW:]) > bound)) >= HIGH
 
 
 def read_off(rates: Sequence[float], losses: Sequence[float]) -> dict[str, Any]:
@@ -184,8 +194,8 @@ def read_off(rates: Sequence[float], losses: Sequence[float]) -> dict[str, Any]:
     window = max(3, round(0.1 * len(raw)))
     if len(raw) < 3 * window:
         return none
-    quiet = raw[: len(raw) // 4]  # the rate does nothing yet: this is how the loss wavers by itself
-    first, error = float(quiet.mean()), float(quiet.std() / np.sqrt(window))
+    quiet = raw[: max(QUIET, len(raw) // 4)]  # the rate does nothing yet: this is how the loss wavers by itself
+    first, error = float(quiet.mean()), float(quiet.std(ddof=1) / np.sqrt(window))
     bottom = window + int(smoothed[window:].argmin())
     if first - smoothed[bottom] < max(FALL * abs(first), SURE * error):
         return none

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -227,8 +228,9 @@ def _apart(ready: Ready, learning: Learning, whole: Batch, place: Path) -> float
 def _cut(ready: Ready) -> Check:
     limit = getattr(ready.recipe.task, "max_length", None)
     share = float((ready.lengths > limit).mean()) if limit else 0.0
-    longest = int(ready.lengths.max(initial=0))
-    room = min(longest, ready.longest_input or 512, 512)
+    room = int(np.percentile(ready.lengths, 95, method="inverted_cdf")) if len(ready.lengths) else 0
+    room = min(room, ready.longest_input or room)
     more = share > 0.1 and limit is not None and room > limit
-    advice = f" (longest seen {longest}; task.max_length={room} would keep more)" if more else ""
+    whole = f"task.max_length={room} would keep {float((ready.lengths <= room).mean()):.0%} whole" if more else ""
+    advice = f" (longest seen {int(ready.lengths.max())}; {whole})" if more else ""
     return Check("texts cut", True, f"{share:.1%} of the texts are longer than {limit} tokens{advice}")

@@ -49,6 +49,8 @@ class Task(Plugin):
     """Tokens of a text that are kept by default, at most."""
     micro_tokens: ClassVar[int] = 16_384
     """Tokens of a forward pass by default, at most."""
+    ruler: ClassVar[tuple[str, ...]] = ()
+    """Options that decide how the main score is measured: runs that differ in one cannot be compared by it."""
     sifts: ClassVar[bool] = False
     """Whether `sift` has something to do."""
 

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from tunesmith.chats import UNLEARNED, Chat
 from tunesmith.errors import TunesmithError
+from tunesmith.tasks import _chat_rows as chat_rows
 from tunesmith.tasks import _language as language
 from tunesmith.tasks import _language_models as language_models
 from tunesmith.tasks import _token_losses as token_losses
@@ -37,6 +38,7 @@ class CausalLm(Task):
     input_columns: ClassVar[tuple[str, ...]] = ("chat",)
     learns_classes: ClassVar[bool] = False
     calibrated: ClassVar[bool] = False
+    ruler: ClassVar[tuple[str, ...]] = ("max_length", "train_on", "template", "overlong")
     sifts: ClassVar[bool] = True
     batch_sizes: ClassVar[tuple[int, int]] = (8, 16)
     seen: ClassVar[int] = 600
@@ -113,7 +115,7 @@ class CausalLm(Task):
         if windows > 1 and self.overlong == "drop":
             return f"{len(row['input_ids']):,} tokens are more than task.max_length={limit} (task.overlong: drop)"
         if windows > 1 and self._splits(example):
-            learn = [n for n in range(windows) if _learned(row["labels"][max(1, n * limit) : (n + 1) * limit])]
+            learn = [n for n in range(windows) if _learned(row["labels"][n * limit + 1 : (n + 1) * limit])]
             return tuple(learn) or _NOTHING
         return (0,) if _learned(row["labels"][1:]) else _NOTHING
 
@@ -136,8 +138,7 @@ class CausalLm(Task):
             if isinstance(row, TunesmithError):  # a fit has sifted these out; new data may hold them
                 raise row
             if windowed and limit is not None:
-                start = (int(str(example.inputs["part"]).split("/")[0]) - 1) * limit
-                row = {name: row[name][start : start + limit] for name in ("input_ids", "labels")}
+                row = chat_rows.window(row, int(str(example.inputs["part"]).split("/")[0]) - 1, limit)
             found.append(row)
         return found
 
@@ -145,12 +146,7 @@ class CausalLm(Task):
         self, examples: Sequence[Example], processor: Any, limit: int | None
     ) -> list[Encoded | TunesmithError]:
         """Token ids and labels of each, or why it cannot be learned from."""
-        from tunesmith.models.chat_tokens import encode_chats
-
-        chats = [Chat.from_json(str(example.inputs["chat"])) for example in examples]
-        found = encode_chats(processor, chats, train_on=self.train_on, max_length=limit)
-        return [each if isinstance(each, TunesmithError) else {"input_ids": each.input_ids, "labels": each.labels}
-                for each in found]  # fmt: skip
+        return chat_rows.chat_rows(examples, processor, train_on=self.train_on, limit=limit)
 
     def collate(
         self,
@@ -224,17 +220,8 @@ class CausalLm(Task):
         return token_losses.records(examples, logits)
 
     def examine(self, part: Any, processor: Any) -> list[tuple[str, bool, str]]:
-        """What is learned of the first example, in words, and how much of all."""
-        from tunesmith.models.chat_tokens import learned_text
-
-        seen = [part.encoded[i] for i in range(0, len(part.encoded), 1 + len(part.encoded) // 200)]
-        learned, all_tokens = (sum(map(len, found)) for found in (
-            [[x for x in row["labels"][1:] if x != UNLEARNED] for row in seen],
-            [row["input_ids"] for row in seen]))  # fmt: skip
-        text = learned_text(processor, seen[0])
-        short = text if len(text) <= 60 else f"{text[:28]}…{text[-28:]}"
-        return [("what is learned", learned > 0, f"{learned / max(1, all_tokens):.0%} of the tokens; of the first "
-                 f"example: {short!r}")]  # fmt: skip
+        """What is learned of the first example, in words, how much of all, and which answers are not."""
+        return chat_rows.told(part.encoded, processor)
 
 
 _NOTHING = "nothing of it would be learned: no answer has a token"

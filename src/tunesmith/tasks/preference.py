@@ -52,6 +52,10 @@ class Preference(Task):
     input_columns: ClassVar[tuple[str, ...]] = ("chat", "chosen", "rejected", "answer", "liked")
     learns_classes: ClassVar[bool] = False
     calibrated: ClassVar[bool] = False
+    ruler: ClassVar[tuple[str, ...]] = (
+        *("objective", "beta", "gamma", "label_smoothing", "sft_weight", "desirable_weight", "undesirable_weight"),
+        *("max_length", "template"),
+    )
     sifts: ClassVar[bool] = True
     batch_sizes: ClassVar[tuple[int, int]] = (8, 16)
     rate_share: ClassVar[float] = 0.1

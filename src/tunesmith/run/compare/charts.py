@@ -44,7 +44,7 @@ def axis_of(rows: Sequence[Row]) -> tuple[float, float] | None:
 
 def reach(row: Row, axis: tuple[float, float] | None) -> Markup:
     """The interval of a row as a fine line with a dot, on the axis of the table."""
-    if axis is None or row.score is None:
+    if axis is None or row.score is None or math.isnan(row.score.value):
         return Markup("")
     low, high = (row.score.value if math.isnan(end) else end for end in (row.score.low, row.score.high))
     left, at, right = (
@@ -67,6 +67,8 @@ def pictures(rows: Sequence[Row], olds: Sequence[Mapping[str, str]]) -> list[tup
     drawn = []
     for old in olds[:PICTURES]:
         some = [row for row in rows if old["name"] in row.forgetting]
+        if not some:
+            continue
         scale = 100.0 if old["unit"] == "points" else 1.0
         dots = [_place(row, _scaled(row.forgetting[old["name"]], scale)) for row in some]
         title = f"New score and forgetting of {words.brief(old['name'], 40)}"

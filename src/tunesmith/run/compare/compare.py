@@ -147,7 +147,7 @@ def as_json(found: Comparison) -> dict[str, Any]:
         {"method": row.method, "retention": row.retention, "seeds": [run.seed for run in row.runs],
          "score": _interval(row.score), "spread_over_seeds": row.spread,
          "forgetting": {name: _interval(each) for name, each in row.forgetting.items()},
-         "cost": dict(row.cost), "on_front": row.on_front, "failed": dict(row.failed)}
+         "broken": list(row.broken), "cost": dict(row.cost), "on_front": row.on_front, "failed": dict(row.failed)}
         for row in found.rows
     ]  # fmt: skip
     pairs = [{**asdict(pair), "difference": _interval(pair.difference), "p": _number(pair.p),

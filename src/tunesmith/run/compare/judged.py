@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,8 @@ Score = Callable[[np.ndarray], np.ndarray]
 class Judged:
     """One finished run. value: its main score. right: whether each test example was answered rightly [examples], where
     the score is the share of those. draws: the score on each resample, the same resamples for every run with the same
-    `examples`; None where it cannot be resampled. key: which examples these are, by place, text and label."""
+    `examples`, NaN where one has no score; None where it cannot be resampled. key: which examples these are, by place,
+    text and label."""
 
     folder: Path
     seed: int
@@ -133,10 +135,15 @@ def _score(name: str, rows: Sequence[Mapping[str, Any]], labels: Sequence[str]) 
             return lambda times: (times @ losses) / (times @ tokens)
         if name == "ap" and rows:
             matches = Matches(_boxes(rows, "predicted", labels), _boxes(rows, "boxes", labels), labels)
-            return lambda times: np.array([matches.ap(each) for each in times])
+            return lambda times: np.array([_known(matches.ap(each)) for each in times])
     except (KeyError, TypeError, ValueError):
         return None
     return None
+
+
+def _known(ap: float) -> float:
+    """NaN for the -1 that says that not one true box was drawn."""
+    return ap if ap >= 0 else math.nan
 
 
 def _f1(sums: np.ndarray) -> np.ndarray:

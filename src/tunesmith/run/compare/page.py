@@ -13,7 +13,7 @@ from typing import Any
 
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run.compare.charts import axis_of, pictures, reach
-from tunesmith.run.compare.verdict import Pair, Row, lower_is_better
+from tunesmith.run.compare.verdict import Pair, Row, comparable, lower_is_better
 from tunesmith.run.compare.verdict_words import amount
 from tunesmith.run.report_parts import words
 from tunesmith.run.report_parts.facts import name_of
@@ -58,7 +58,10 @@ def context(rows: Sequence[Row], pairs: Sequence[Pair], recipe: Recipe) -> dict[
     """Everything that the template shows but for the words that come ready."""
     lower = any(lower_is_better(row) for row in rows)
     scored = [number for number, row in enumerate(rows) if row.score is not None]
-    ranked = sorted(scored, key=lambda n: _value(rows[n]) * (1 if lower else -1))
+    compared = comparable(rows)
+    ranked = sorted(
+        scored, key=lambda n: (n not in compared, bool(rows[n].broken), _value(rows[n]) * (1 if lower else -1))
+    )
     shown = [rows[number] for number in ranked]
     olds = _olds(shown)
     axis = axis_of(shown)
@@ -74,7 +77,7 @@ def context(rows: Sequence[Row], pairs: Sequence[Pair], recipe: Recipe) -> dict[
         "failed": list(_failed(rows)),
         "failures": sum(len(row.failed) for row in rows),
         "missing": sum(row.missing for row in rows),
-        "pictures": pictures(shown, olds),
+        "pictures": pictures([rows[number] for number in ranked if number in compared], olds),
         "glance": f"The best place is {'below' if lower else 'above'} and left.",
         "best": best,
         "single": all(len(row.runs) == 1 for row in shown),
@@ -119,7 +122,8 @@ def _about(recipe: Recipe, rows: Sequence[Row]) -> list[tuple[str, str]]:
 def _olds(rows: Sequence[Row]) -> list[dict[str, str]]:
     """Old tasks that any row has, with the unit that their forgetting is said in."""
     first = {name: row for row in reversed(rows) for name in row.forgetting}
-    names = dict.fromkeys(name for row in rows for name in row.forgetting)
+    first = {name: row for row in reversed(rows) for name in row.broken} | first
+    names = dict.fromkeys(name for row in rows for name in (*row.forgetting, *row.broken))
     return [{"name": name, "unit": amount(first[name], name, 0.0)[1]} for name in names]
 
 
@@ -149,7 +153,7 @@ def _row(row: Row, olds: Sequence[Mapping[str, str]], axis: tuple[float, float] 
 def _lost(row: Row, task: str) -> dict[str, str]:
     found = row.forgetting.get(task)
     if found is None:
-        return {"value": "–", "span": ""}
+        return {"value": "no number" if task in row.broken else "–", "span": ""}
     ends = [amount(row, task, end)[0] for end in (found.low, found.high) if not math.isnan(end)]
     return {"value": amount(row, task, found.value)[0], "span": f"[{ends[0]}, {ends[1]}]" if len(ends) == 2 else ""}
 
@@ -197,6 +201,8 @@ def _runs(rows: Sequence[Row], olds: Sequence[Mapping[str, str]]) -> Iterator[di
 
 def _first(row: Row, task: str, told: Any) -> str:
     value = told[0] if isinstance(told, list) and told else told
+    if isinstance(value, int | float) and math.isnan(value):
+        return "no number"
     return amount(row, task, float(value))[0] if isinstance(value, int | float) else "–"
 
 

@@ -14,7 +14,8 @@ Holm's correction keeps the chance of any false difference among all pairs at 5 
 runs' own intervals over old examples are averaged over seeds and widened by the spread over seeds.
 
 **The front** holds the rows that no other row beats: none is at least as good in new score, in every old task's
-forgetting and in time, and better in one of them. It goes by the means alone.
+forgetting and in time, and better in one of them. It goes by the means alone. It is over rows scored on the same test
+examples (`comparable.py`), and holds none whose old task has no number any more: not known is not nothing lost.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from tunesmith.run.compare.chance import SHARE, added, flipped, front, half_width, holm, tail, with_seeds
+from tunesmith.run.compare.comparable import lost, old_names, same_examples, went_wrong
 from tunesmith.run.compare.judged import Judged
 from tunesmith.types import Interval
 
@@ -40,8 +42,9 @@ class Row:
     """One method with one retention, over its seeds.
 
     failed: seed and reason of each run that did not end well; missing: runs that have not ended. score: the new one
-    with its 95 % interval; spread: its standard deviation over seeds, None with one. forgetting: by old task. cost:
-    means over the seeds, of memory the highest. on_front: whether no other row beats it.
+    with its 95 % interval; spread: its standard deviation over seeds, None with one. forgetting: by old task. broken:
+    old tasks whose score is no number any more in some run. cost: means over the seeds, of memory the highest.
+    on_front: whether no other row beats it.
     """
 
     method: str
@@ -54,6 +57,7 @@ class Row:
     forgetting: Mapping[str, Interval] = field(default_factory=dict)
     cost: Mapping[str, float] = field(default_factory=dict)
     on_front: bool = False
+    broken: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -96,7 +100,8 @@ def summed_up(
         return bare
     values = [run.value for run in runs]
     first = runs[0].scores
-    names = [n for n in first.get("old_tasks") or {} if all(lost(run, n) is not None for run in runs)]
+    olds = old_names(runs)
+    names = [name for name in olds if all(lost(run, name) is not None for run in runs)]
     costs = [run.scores.get("cost") or {} for run in runs]
     known = {key: [float(c[key]) for c in costs if c.get(key) is not None] for key in COSTS}
     return replace(
@@ -104,17 +109,14 @@ def summed_up(
         score=_bounded(str(first["main_score"]["name"]), with_seeds(_over_examples(runs), values)),
         spread=float(np.std(values, ddof=1)) if len(values) > 1 else None,
         forgetting={name: _forgotten(runs, name) for name in names},
+        broken=tuple(name for name in olds if any(went_wrong(run, name) for run in runs)),
         cost={key: max(held) if key == "peak_mib" else float(np.mean(held)) for key, held in known.items() if held},
     )
 
 
-def lost(run: Judged, task: str) -> Interval | None:
-    """What one run lost of an old task, from its scores.json: initial minus last, ends NaN where it has none."""
-    held = (run.scores.get("old_tasks") or {}).get(task) or {}
-    told = (held.get("forgetting") or {}).get("initial_minus_last")
-    ends = told if isinstance(told, list) else [told]
-    value, low, high = (float(e) if isinstance(e, int | float) else math.nan for e in [*ends, None, None][:3])
-    return None if math.isnan(value) else Interval(value, low, high, SHARE)
+def comparable(rows: Sequence[Row]) -> list[int]:
+    """Numbers of the rows whose new scores may be held against each other: those on the test examples of most."""
+    return same_examples([row.runs for row in rows])
 
 
 def compare_pairs(rows: Sequence[Row]) -> list[Pair]:
@@ -135,8 +137,9 @@ def compare_pairs(rows: Sequence[Row]) -> list[Pair]:
 
 
 def put_on_front(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
-    """The rows with `on_front` set, and what the front is over. What was not measured in every row is no criterion."""
-    some = [number for number, row in enumerate(rows) if row.score is not None]
+    """The rows with `on_front` set, and what the front is over. What was not measured in every row that may be on it is
+    no criterion."""
+    some = [number for number in comparable(rows) if not rows[number].broken]
     if not some:
         return list(rows), []
     sign = 1.0 if lower_is_better(rows[some[0]]) else -1.0
@@ -199,12 +202,13 @@ def _pair(rows: Sequence[Row], first: int, second: int) -> Pair:
     paired = draws[0] is not None and draws[1] is not None
     if paired:
         gain = draws[0] - draws[1]  # type: ignore[operator]
-        examples = float(np.nanvar(gain, ddof=1))
+        known = gain[~np.isnan(gain)]
+        examples = float(np.var(known, ddof=1)) if len(known) > 1 else math.nan
     else:
         sides = [_over_examples(row.runs) for row in (one, two)]
         examples = sum(((side.high - side.low) / 2 / 1.96) ** 2 for side in sides)
-        if math.isnan(examples):
-            return nothing
+    if math.isnan(examples):
+        return nothing
     seeds = [(row.spread**2 / len(row.runs), len(row.runs) - 1.0) for row in (one, two) if row.spread is not None]
     freedom = max(1.0, one.runs[0].examples - 1.0) if one.runs[0].examples else math.inf
     parts = [(examples, freedom), *seeds]

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
-from tunesmith.run.compare.verdict import SHARES, Pair, Row, lower_is_better
+from tunesmith.run.compare.left_out import left_out
+from tunesmith.run.compare.verdict import SHARES, Pair, Row, comparable, lower_is_better
 from tunesmith.run.report_parts import words
 from tunesmith.types import Interval
 
@@ -24,13 +26,22 @@ _PARTS = {2: "half", 3: "a third of", 4: "a quarter of", 5: "a fifth of", 10: "a
 def verdict(rows: Sequence[Row], pairs: Sequence[Pair], over: Sequence[str]) -> list[str]:
     """Sentences, the first the most telling. over: what the front is over."""
     some = [number for number, row in enumerate(rows) if row.score is not None]
-    ending = _caveats(rows, some)
+    sound = [number for number in comparable(rows) if not rows[number].broken]
+    ending = [*left_out(rows), *_caveats(rows, some)]
     if not some:
         return ["No run ended well, so there is nothing to compare.", *ending]
-    best = _best(rows, some)
-    if len(some) == 1:
-        return [f"Only {rows[best].name} has a finished run: {_scored(rows[best])}.", *ending]
-    to_best = {n: found for n in some if n != best and (found := _between(pairs, n, best)) is not None}
+    if not sound:
+        return ["No row can be advised here.", *ending]
+    best = _best(rows, sound)
+    if len(sound) == 1:
+        only = "has a finished run" if len(some) == 1 else "is left to advise"
+        return [f"Only {rows[best].name} {only}: {_scored(rows[best])}.", *ending]
+    return [*_compared(rows, sound, best, pairs), *_front(rows, sound, over), *ending]
+
+
+def _compared(rows: Sequence[Row], sound: Sequence[int], best: int, pairs: Sequence[Pair]) -> list[str]:
+    """The best row, or the one that is advised in its place, and how the others stand to it."""
+    to_best = {n: found for n in sound if n != best and (found := _between(pairs, n, best)) is not None}
     near = [n for n, pair in to_best.items() if not pair.real and not math.isnan(pair.p)]
     advised = _advised(rows, [best, *near])
     other = best if advised != best else max(near, key=lambda n: _burden(rows[n]), default=None)
@@ -47,16 +58,23 @@ def verdict(rows: Sequence[Row], pairs: Sequence[Pair], over: Sequence[str]) -> 
         )
     if apart := [n for n, pair in to_best.items() if math.isnan(pair.p)]:
         names = _listed([rows[n].name for n in apart])
-        said.append(f"Not compared with {rows[best].name}, since test examples or intervals differ or lack: {names}.")
-    if len(over) > 1:
-        names = _listed([rows[n].name for n in some if rows[n].on_front])
-        said.append(f"Beaten by none in {' and '.join([', '.join(over[:-1]), over[-1]])} together: {names}.")
-    return [*said, *ending]
+        said.append(f"Not compared with {rows[best].name}, since intervals lack: {names}.")
+    return said
+
+
+def _front(rows: Sequence[Row], sound: Sequence[int], over: Sequence[str]) -> list[str]:
+    names = [rows[n].name for n in sound if rows[n].on_front]
+    if len(over) < 2 or not names:
+        return []
+    return [f"Beaten by none in {' and '.join([', '.join(over[:-1]), over[-1]])} together: {_listed(names)}."]
 
 
 def amount(row: Row, task: str, value: float) -> tuple[str, str]:
     """What was lost of an old task as a number, and its unit: points of a score between 0 and 1, else the score's."""
-    main = (row.runs[0].scores["old_tasks"][task].get("main_score") or {}).get("name", "score")
+    held: dict[str, Any] = next(
+        (told for run in row.runs if (told := (run.scores.get("old_tasks") or {}).get(task))), {}
+    )
+    main = (held.get("main_score") or {}).get("name", "score")
     if main in SHARES:
         return f"{100 * value:.1f}".replace("-", "−").replace("−0.0", "0.0"), "points"
     return f"{value:.3g}".replace("-", "−"), words.name(str(main)).lower()
@@ -129,10 +147,9 @@ def _forgets(row: Row, top: Row) -> list[str]:
 def _advised(rows: Sequence[Row], alike: Sequence[int]) -> int:
     """Of rows whose new scores cannot be told apart: without those that surely forget more than the one that forgets
     least, the fastest; of those about as fast, the best, and of equals the one that forgets less."""
-    least = {name: min(rows[n].forgetting[name].high for n in alike if name in rows[n].forgetting)
-             for n in alike for name in rows[n].forgetting}  # fmt: skip
-    mild = [n for n in alike if all(rows[n].forgetting[name].low <= least[name] for name in rows[n].forgetting)]
-    mild = mild or list(alike)
+    olds = [name for name in rows[alike[0]].forgetting if all(name in rows[n].forgetting for n in alike)]
+    least = {name: min(rows[n].forgetting[name].high for n in alike) for name in olds}
+    mild = [n for n in alike if all(rows[n].forgetting[name].low <= least[name] for name in olds)] or list(alike)
     fastest = min(rows[n].cost.get("seconds", math.inf) for n in mild)
     fast = [n for n in mild if rows[n].cost.get("seconds", math.inf) <= 1.25 * fastest]
     sign = -1.0 if lower_is_better(rows[alike[0]]) else 1.0
@@ -162,7 +179,7 @@ def _caveats(rows: Sequence[Row], some: Sequence[int]) -> list[str]:
     examples = rows[some[0]].runs[0].examples if some else 0
     if 0 < examples < FEW_EXAMPLES:
         said.append(f"There are only {examples} test examples: only large differences can show.")
-    if some and not any(rows[n].forgetting for n in some):
+    if some and not any(rows[n].forgetting or rows[n].broken for n in some):
         said.append("No old task was scored, so nothing is known of forgetting.")
     failed = [f"{row.name} (seed{'s' if len(row.failed) > 1 else ''} {', '.join(str(seed) for seed, _ in row.failed)})"
               for row in rows if row.failed]  # fmt: skip

@@ -23,7 +23,7 @@ def forgotten(facts: Facts) -> dict[str, Any]:
     return {
         "rows": rows,
         "off": any(row["off"] is not None for row in rows),
-        "definitions": [(name, task["definition"]) for name, task in old.items() if task.get("definition")],
+        "definitions": [(name, told) for name, task in old.items() if (told := _told(task))],
         "course": _course(facts),
         "line": _line(facts.scores.get("retention") or {}),
     }
@@ -40,21 +40,38 @@ def _rows(name: str, task: Mapping[str, Any]) -> list[dict[str, Any]]:
             continue
         is_main = metric == main.get("name")
         lower = main.get("better") == "lower" if is_main else metric in words.LOWER_IS_BETTER
-        lost = after[metric] - before[metric] if lower else before[metric] - after[metric]
+        early, late = (_known(metric, held[metric]) for held in (before, after))
+        lost = late - early if lower else early - late
         told = (task.get("forgetting") or {}).get("initial_minus_last") if is_main else None
         rows.append(
             {
                 "task": name,
                 "examples": task.get("rows"),
                 "metric": metric,
-                "before": before[metric],
-                "after": after[metric],
-                "off": off.get(metric),
+                "before": early,
+                "after": late,
+                "off": _known(metric, off[metric]) if metric in off else None,
                 "forgetting": lost,
                 "ends": None if told is None else told[1:],
             }
         )
     return rows
+
+
+def _known(metric: str, value: Any) -> float:
+    """A score, NaN where there was nothing to score."""
+    found = words.measured(metric, value)
+    return float("nan") if found is None else float(found)
+
+
+def _told(task: Mapping[str, Any]) -> str:
+    """What an old task's main score is; and where a choice was made on the very examples that it is of, that."""
+    said = str(task.get("definition") or "")
+    by = [str(one) for one in task.get("chosen_by") or ()]
+    if not by:
+        return said
+    chose = f"{' and '.join(by)} chose this run’s state by these same examples, since the old task has no others"
+    return f"{said} {chose}: on others it may have lost more.".strip()
 
 
 def _course(facts: Facts) -> list[tuple[str, Markup]]:

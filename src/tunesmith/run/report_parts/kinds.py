@@ -101,6 +101,7 @@ SCORES: Kind = {
             **dict.fromkeys(("before", "after", "off"), _MEASURES),
             "forgetting": {"initial_minus_last": lost},
             "definition": text,
+            "chosen_by": [text],
         }
     },
     "retention": {"share": number, "curve": [{"share": number, "new_score": measure, "forgetting": _MEASURES}]},

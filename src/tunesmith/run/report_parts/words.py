@@ -107,7 +107,9 @@ def chance(value: float) -> str:
 
 
 def signed(value: float) -> str:
-    """A change with its sign: +0.26 or −0.03."""
+    """A change with its sign: +0.26 or −0.03; a dash where it is not known."""
+    if value != value:
+        return "–"
     return f"{'−' if value < 0 else '+'}{abs(value):.3f}"
 
 
@@ -184,7 +186,7 @@ def headline(scores: Mapping[str, Any], examples: int | None) -> dict[str, str]:
     `sure` is "better", "worse", or "unclear" by the interval of the paired difference, which is what decides it.
     """
     main = scores["main_score"]["name"]
-    before, after = scores.get("before", {}).get(main), scores.get("after", {}).get(main)
+    before, after = (measured(main, scores.get(when, {}).get(main)) for when in ("before", "after"))
     interval = span(scores.get("intervals", {}).get("after", {}).get(main))
     part = {"test": "held-out", "validation": "validation"}.get(scores.get("part", "test"), scores.get("part", ""))
     where = f"on {examples:,} {part} examples" if examples else f"on the {part} examples"
@@ -206,6 +208,12 @@ def headline(scores: Mapping[str, Any], examples: int | None) -> dict[str, str]:
 
 def _verdict(change: list[Any], better: str) -> dict[str, str]:
     value, low, high = change
+    if value != value:
+        return {
+            "sure": "unclear",
+            "gain": signed(value),
+            "verdict": "The change is not known: there is nothing to score.",
+        }
     told = low is not None and high is not None and low == low
     if told and low <= 0 <= high:
         sure, sentence = "unclear", "No clear change"

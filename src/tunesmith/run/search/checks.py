@@ -18,8 +18,9 @@ REFUSED: Final[Mapping[str, str]] = {
     "data.split": "every trial is scored on the same validation examples",
     "data.labels": "scores over other classes cannot be compared",
     "data.max_bad_share": "it changes no run, it only stops one",
+    "data": "it changes the validation examples too, and every trial is scored on the same ones",
     "task.name": "another task has another score",
-    "task": "another task has another score; options of the task such as task.label_smoothing may differ",
+    "task": "another task has another score; options of the task that only change how it is learned may differ",
     "forgetting": "every trial's forgetting is measured in the same way",
     "output": "each trial has a folder of its own",
     "train.threads": "it changes the time of a run, not what it learns",
@@ -47,9 +48,9 @@ def checked(space: Sequence[Dimension], recipe: Recipe) -> tuple[Dimension, ...]
 
 def _one(dimension: Dimension, space: Sequence[Dimension], recipe: Recipe) -> tuple[Dimension, list[Fault]]:
     path = dimension.path
-    refused = next((p for p in REFUSED if path == p or (path.startswith(p + ".") and p != "task")), None)
+    refused = _refusal(path, recipe)
     if refused is not None:
-        return dimension, [Fault(path, f"cannot be searched over: {REFUSED[refused]}.")]
+        return dimension, [Fault(path, f"cannot be searched over: {refused}.")]
     if dimension.default:
         return dimension, _path_faults(path, space, recipe)
     bases = list(_recipes(dimension, space, recipe))
@@ -65,6 +66,22 @@ def _one(dimension: Dimension, space: Sequence[Dimension], recipe: Recipe) -> tu
     for text in dimension.choices or _ends(dimension):
         path_faults += [] if any(_fits(each, path, text) for each in bases) else _faults(base, path, text)
     return dimension, path_faults
+
+
+def _refusal(path: str, recipe: Recipe) -> str | None:
+    """Why a path cannot be searched over by any recipe or by one of this task; None where it can."""
+    found = next((p for p in REFUSED if path == p or (path.startswith(p + ".") and p != "task")), None)
+    if found is not None:
+        return REFUSED[found]
+    section, _, option = path.partition(".")
+    score = recipe.task.main_score(multi_label=False).name
+    if section == "task" and option.split(".")[0] in recipe.task.ruler:
+        return (f"it decides how the main score ({score}) is measured, so trials that differ in it cannot be compared; "
+                f"set it once for all trials: {path}=VALUE")  # fmt: skip
+    if section == "model" and recipe.task.goes_on:
+        return (f"another model has another tokenizer or another start, and the main score ({score}) is measured by "
+                "both; search with each model on its own")  # fmt: skip
+    return None
 
 
 def _ends(dimension: Dimension) -> tuple[str, ...]:

@@ -2,9 +2,11 @@
 
 The search took the best of many scores, so the winner's own score is too good by what chance gave it. On new seeds
 chance starts afresh: winner and default are run on each of them, on the same data, and compared seed by seed on the
-same validation examples. The interval is Student's over the differences of the seeds (95 %); it says how far the mean
-would move with other seeds. It does not say how it would move with other validation examples: the search chose on
-these, and the more trials it made, the more it fitted them. The test part, which no search looks at, tells that.
+same validation examples. The interval (95 %) holds two sources of chance, added up as a comparison adds them
+(run/compare/chance.py): how the differences spread over seeds, and, of a score that is a share, the least that so many
+validation examples let it vary. What each example was answered is not kept of validation, so of a loss the interval is
+over seeds alone, and its words say so. Nor does any interval tell how far the search fitted these examples: it chose
+on them, and the more trials it made, the more. The test part, which no search looks at, tells that.
 """
 
 from __future__ import annotations
@@ -13,17 +15,20 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 
 from tunesmith.recipe.recipe import Recipe
+from tunesmith.run.compare.chance import SHARE, half_width
 from tunesmith.run.search import trial_folder as folders
 from tunesmith.run.search.session import Session
 from tunesmith.run.search.trials import Trial
 from tunesmith.types import Interval, MainScore
 
-Kind = Literal["better", "unclear", "worse", "same", "open"]
+Kind = Literal["better", "forgets", "unclear", "worse", "same", "open"]
+SHARES: Final = ("accuracy", "micro_f1", "ap")
+"""Main scores that are shares of what was answered rightly, 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +43,10 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the new seeds say. kind: `better`, `unclear`, `worse`; `same` where the default itself won; `open` where
-    runs are missing. gain: winner minus default, above 0 is better, with its interval. forgotten: what the winner loses
-    of old tasks minus what the default loses (below 0 is better), where that is an objective."""
+    """What the new seeds say. kind: `better`, `unclear`, `worse`; `forgets` where the score is better and old tasks
+    surely lose more; `same` where the default itself won; `open` where runs are missing. gain: winner minus default,
+    above 0 is better, with its interval. forgotten: what the winner loses of old tasks minus what the default loses
+    (below 0 is better), where that is an objective."""
 
     kind: Kind
     words: str
@@ -73,8 +79,11 @@ def verdict(
     runs: Sequence[Run],
     scores: Mapping[Path, tuple[float, float | None]],
     failed: Mapping[Path, str],
+    *,
+    examples: int,
 ) -> Verdict:
-    """What the runs that ended say. scores: of each its main score and what it forgot; failed: why others have none."""
+    """What the runs that ended say. scores: of each its main score and what it forgot; failed: why others have none;
+    examples: of validation, on which all are scored."""
     lost = [f"on seed {run.seed} the {run.who} failed: {failed[run.folder]}" for run in runs if run.folder in failed]
     pairs = _pairs(runs, scores)
     seeds = tuple(pairs)
@@ -89,22 +98,34 @@ def verdict(
                  "Not confirmed: one seed tells nothing of chance; ask for two or more with --seeds.")  # fmt: skip
         return Verdict("open", words, *values)
     sign = 1.0 if main.better == "higher" else -1.0
-    gain = spread([sign * (w - d) for d, w in zip(default, winner, strict=True)])
+    counted = examples if main.name in SHARES else None
+    gain = spread([sign * (w - d) for d, w in zip(default, winner, strict=True)], counted)
     forgotten = None
     lost_by = [(a[1], b[1]) for a, b in pairs.values()]
     if all(a is not None and b is not None for a, b in lost_by):
         forgotten = spread([b - a for a, b in lost_by if a is not None and b is not None])
     kind: Kind = "better" if gain.low > 0 else "worse" if gain.high < 0 else "unclear"
-    return Verdict(kind, _words(kind, main, gain, forgotten, len(pairs)), *values, gain, forgotten)
+    if kind == "better" and forgotten is not None and forgotten.low > 0:
+        kind = "forgets"
+    return Verdict(kind, _words(kind, main, gain, forgotten, len(pairs), counted), *values, gain, forgotten)
 
 
-def spread(values: Sequence[float], share: float = 0.95) -> Interval:
-    """Mean of a few values, one a seed, with Student's interval. All alike: both ends are the mean."""
-    from scipy.special import stdtrit
+def spread(values: Sequence[float], examples: int | None = None) -> Interval:
+    """Mean of a few values, one a seed, with its 95 % interval: Student's over the seeds, widened by `least_variance`
+    where the values are differences of shares of so many examples."""
+    mean, count = float(np.mean(values)), len(values)
+    seeds = float(np.var(values, ddof=1)) / count
+    half = half_width([(least_variance(mean, examples) if examples else 0.0, math.inf), (seeds, count - 1)])
+    return Interval(mean, mean - half, mean + half, SHARE)
 
-    mean = float(np.mean(values))
-    half = float(stdtrit(len(values) - 1, (1 + share) / 2)) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    return Interval(mean, mean - half, mean + half, share)
+
+def least_variance(difference: float, examples: int) -> float:
+    """The least variance that a difference d between two shares of the same n examples can have: (|d| - d^2) / n.
+
+    Each example counts -1, 0 or 1, and d is their mean; fewest differ where all that differ do so the same way, |d| of
+    them, and then their variance is |d| - d^2. Of micro F1 and AP, which are no means over examples, it is about that.
+    """
+    return max(0.0, abs(difference) - difference**2) / examples
 
 
 def confirm(session: Session, winner: Trial | None, default: Trial) -> Verdict:
@@ -146,7 +167,8 @@ def confirm(session: Session, winner: Trial | None, default: Trial) -> Verdict:
             elif ended.state == "failed":
                 failed[ended.folder] = ended.reason
         session.breathe()
-    return verdict(book.main, runs, scores, failed)
+    examples = folders.manifest_of(book.trial(0))["data"]["summary"]["split_sizes"]["validation"]
+    return verdict(book.main, runs, scores, failed, examples=examples)
 
 
 def _without_runs(winner: Trial | None, default: Trial, seeds: int) -> Verdict | None:
@@ -175,14 +197,18 @@ def _pairs(
     return {seed: (both["default"], both["winner"]) for seed, both in sorted(by_seed.items()) if len(both) == 2}
 
 
-def _words(kind: Kind, main: MainScore, gain: Interval, forgotten: Interval | None, seeds: int) -> str:
+def _words(
+    kind: Kind, main: MainScore, gain: Interval, forgotten: Interval | None, seeds: int, examples: int | None
+) -> str:
     name = main.name
     between = f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
-    how = f"validation {name}, mean over {seeds} new seeds with 95 % interval"
+    over = "seeds alone" if examples is None else f"seeds and {examples:,} examples"
+    how = f"validation {name}, mean over {seeds} new seeds with 95 % interval over {over}"
     if main.better == "lower":
         how += ", sign turned so that above 0 is better"
     said = {
         "better": f"Better than the default by {between} ({how}).",
+        "forgets": f"Better than the default by {between} ({how}), but it surely forgets more.",
         "worse": f"Worse than the default on new seeds: {between} ({how}). Keep the default.",
         "unclear": f"Not better than the default as far as {seeds} new seeds tell: {between} ({how}).",
     }[kind]

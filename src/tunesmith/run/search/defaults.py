@@ -66,7 +66,7 @@ def _dimensions(recipe: Recipe, resolved: Recipe, names: Sequence[str]) -> Itera
     for name in names:
         yield from _options(recipe, name, name if len(names) > 1 else None)
     fields = type(recipe.task).model_fields
-    if "label_smoothing" in fields:
+    if "label_smoothing" in fields and "label_smoothing" not in recipe.task.ruler:
         yield Dimension("task.label_smoothing", 0.0, 0.1, why="none to 0.1, as is usual")
     if "augment" in fields:
         yield _choice("task.augment.preset", ["none", "light", "standard", "strong"], "every preset")

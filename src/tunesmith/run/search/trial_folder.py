@@ -1,8 +1,9 @@
 """The folder of a trial: an ordinary run, and a gate at which it waits to be told whether to go on.
 
 What a search knows of a trial it reads from `events.jsonl` and the manifest alone: scores of evaluations, which are
-those of validation examples. Of `scores.json`, where the test part's scores stand, it reads which step was delivered
-and what old tasks lost, so no choice can depend on the test part.
+those of validation examples. Of `scores.json`, where the test part's scores stand too, it reads which step was
+delivered, the scores on validation examples, and what a retention that moved the weights at the end saw there of old
+tasks at the point it chose; so no choice can depend on the test part.
 """
 
 from __future__ import annotations
@@ -136,13 +137,25 @@ def delivered(folder: Path, main: MainScore, *, forgetting: bool) -> Delivered:
     if not forgetting:
         return Delivered(float(held), None)
     # A retention that moves the weights at the end is judged by what it moved to, which no evaluation has seen.
-    seen = (at or {}) if "retention" not in scores else {}
-    lost = [value for name, value in seen.items() if name.startswith(FORGOTTEN)]
-    lost = lost or [task["forgetting"]["initial_minus_last"][0] for task in scores.get("old_tasks", {}).values()]
-    lost = [float(value) for value in lost if value == value]
-    if not lost:
-        raise ValueError("it measured no old task, so it cannot be judged by forgetting")
-    return Delivered(float(held), max(lost))
+    lost = _lost_at_point(scores["retention"]) if "retention" in scores else lost_at(at or {})
+    known = [value for value in lost if value == value]
+    if not known:
+        where = "at the point that its retention chose" if "retention" in scores else "when it was evaluated"
+        raise ValueError(f"no old task was scored on validation examples {where}, so it cannot be judged by forgetting")
+    return Delivered(float(held), max(known))
+
+
+def lost_at(scores: Mapping[str, float]) -> list[float]:
+    """What each old task has lost, among the scores of an evaluation; empty where it scored none."""
+    return [float(value) for name, value in scores.items() if name.startswith(FORGOTTEN)]
+
+
+def _lost_at_point(retention: Mapping[str, Any]) -> list[float]:
+    """What each old task has lost at the point between untouched and tuned that a retention chose; empty where it does
+    not say."""
+    share = retention.get("share")
+    points = [point for point in retention.get("curve", ()) if point.get("share") == share]
+    return [float(value) for point in points[:1] for value in point.get("forgetting", {}).values()]
 
 
 def set_gate(folder: Path, step: int, *, go_on: bool) -> None:

@@ -8,6 +8,7 @@ when the search ended is `running` in the book and goes on with its own run, fro
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from tunesmith.errors import RecipeError, RunError
 from tunesmith.run.folder import read_recipe
@@ -58,6 +59,9 @@ def _settled(book: Book, first: Path) -> Book:
     main = book.recipe.task.main_score(multi_label=bool(manifest["multi_label"]))
     space = filled_in(book.asked, book.recipe, read_recipe(first))
     return book.settled(space, main, str(manifest["split"]["validation"]))
+
+
+OTHER_EXAMPLES: Final = "its validation examples are not those of the default, so scores cannot be compared"
 
 
 class TrialWork:
@@ -133,8 +137,8 @@ class TrialWork:
             folders.set_gate(folder, 0, go_on=True)
         self._looked.pop(number, None)
         self._bytes.pop(number, None)
-        if self._look(number):
-            self._end(number, "pruned", reason=self._why(number))
+        if self._look(number) or not self._is_comparable(number):
+            self._leave(number)
             return
         going_on = "going on with " if folders.is_resolved(folder) and number else ""
         self.session.say(f"{going_on}trial {number}: {' '.join(trial.settings) or 'the recipe as it is'}")
@@ -152,24 +156,46 @@ class TrialWork:
         if len(course) <= self._looked.get(number, 0):  # fewer: it goes on from a checkpoint before those judged
             return False
         self._looked[number] = len(course)
-        step = self.trials.judge(number, course, self.main.name, decided)
         last = course[-1]
+        if number == 0 and self.book.forgetting and not folders.lost_at(last.scores):
+            raise RunError(
+                "forgetting is an objective, but the recipe's own evaluations score no old task, so no trial could be "
+                "judged by it: name one in forgetting.old_tasks that this task and model can be asked about."
+            )
+        comparable = self._is_comparable(number)
+        step = self.trials.judge(number, course, self.main.name, decided) if comparable else last.step
         self.session.say(f"  trial {number} at {last.share} %: {self.main.name} {last.scores[self.main.name]:.4f}")
         if folders.has_gate(folder):
             folders.set_gate(folder, step if step is not None else last.step, go_on=step is None)
             if step is not None:
                 self.session.crew.expect_stop(folder)
+        elif not comparable:
+            self.session.crew.ask(folder)
         return step is not None
+
+    def _is_comparable(self, number: int) -> bool:
+        """Whether a trial is scored on the validation examples of the default, as far as its manifest tells yet."""
+        folder = self.book.trial(number)
+        if not folders.is_resolved(folder):
+            return True
+        return bool(folders.manifest_of(folder)["split"]["validation"] == self.book.validation)
+
+    def _leave(self, number: int) -> None:
+        """Note why a trial does not go on that was told to stop."""
+        if self._is_comparable(number):
+            self._end(number, "pruned", reason=self._why(number))
+        else:
+            self._end(number, "failed", reason=OTHER_EXAMPLES)
 
     def _ended(self, ended: Ended) -> None:
         number = int(ended.folder.name)
-        pruned = self._look(number)
+        stopped = self._look(number) or not self._is_comparable(number)
         if ended.state != "stopped":
             self.session.took.append(ended.seconds)
         if ended.state == "finished":
             self._finished(number)
-        elif pruned:
-            self._end(number, "pruned", reason=self._why(number))
+        elif stopped:
+            self._leave(number)
         elif ended.state == "failed":
             self._end(number, "failed", reason=ended.reason)
 
@@ -177,8 +203,8 @@ class TrialWork:
         folder = self.book.trial(number)
         try:
             found = folders.delivered(folder, self.main, forgetting=self.book.forgetting)
-            if folders.manifest_of(folder)["split"]["validation"] != self.book.validation:
-                raise ValueError("its validation examples are not those of the default, so scores cannot be compared")
+            if not self._is_comparable(number):
+                raise ValueError(OTHER_EXAMPLES)
         except ValueError as error:
             self._end(number, "failed", reason=str(error))
             return

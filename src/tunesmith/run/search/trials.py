@@ -29,7 +29,8 @@ RUNGS_FROM, RUNGS_TIMES = 10, 3
 """A trial is judged at 10, 30 and 90 per cent of its own steps; about a third goes on (Li et al. 2018, arXiv
 1810.05934, with a factor of 3 as in Li et al. 2016, arXiv 1603.06560)."""
 COMPANY: Final = 4
-"""So many others must have come as far before a trial is pruned: the first few know nothing of what is good."""
+"""So many others that it is compared with (of its bracket, with hyperband) must have come as far before a trial is
+pruned: the first few know nothing of what is good."""
 TRIES: Final = 40
 """Draws of one trial before the space counts as exhausted: a trial that was there already would only be repeated."""
 
@@ -99,7 +100,9 @@ class Trials:
 
     def draw(self, space: Sequence[Dimension], recipe: Recipe) -> dict[str, Value] | None:
         """What the next trial takes, by dimension's name; None when nothing new was found to try."""
-        number, seen = len(self), {trial.settings for trial in self.all()}
+        rows = self.all()
+        # The default changes nothing, so it has no settings; its values are tried all the same.
+        number, seen = len(rows), {*(trial.settings for trial in rows), *(settings(space, t.drawn) for t in rows[:1])}
         for attempt in range(TRIES):
             drawn = self._drawn(space, recipe, number, attempt)
             if settings(space, drawn) not in seen:
@@ -178,8 +181,9 @@ class Trials:
         for seen in course:
             memory.set_trial_intermediate_value(here, seen.share, float(seen.scores[main]))
             pruned = copied.pruner.prune(copied, memory.get_trial(here))
+            bracket = _bracket(copied, everything[number])
             company = sum(f.number != number and max(f.intermediate_values, default=0) >= seen.share
-                          for f in everything)  # fmt: skip
+                          and _bracket(copied, f) == bracket for f in everything)  # fmt: skip
             if pruned and company >= COMPANY and number and seen.step > decided and seen.share < 100:
                 found = seen.step
                 break
@@ -195,6 +199,12 @@ class Trials:
         if self.pruning == "hyperband":
             return pruners.HyperbandPruner(min_resource=RUNGS_FROM, max_resource=100, reduction_factor=RUNGS_TIMES)
         return pruners.NopPruner()
+
+
+def _bracket(study: Study, frozen: FrozenTrial) -> int:
+    """Which of hyperband's brackets a trial is in, once its pruner has been asked: it compares within one. Else 0."""
+    pruner: Any = study.pruner
+    return int(pruner._get_bracket_id(study, frozen)) if isinstance(pruner, _optuna().pruners.HyperbandPruner) else 0
 
 
 def _suggested(trial: Asking, dimension: Dimension) -> Value:
