@@ -46,7 +46,7 @@ class Method(Plugin):
     vision_head_learning_rate: ClassVar[float | None] = None
     """Peak rate of the head of such models where it is another."""
     language_learning_rate: ClassVar[float | None] = None
-    """The peak rate of a causal language model as wide as SmolLM2-135M that learns to go on with texts; None: the same."""
+    """The peak rate of a causal language model as wide as SmolLM2-135M that goes on with texts; None: the same."""
     language_learning_rate_source: ClassVar[str] = ""
     only_head: ClassVar[bool] = False
     """Whether nothing but the head learns, so that `train.learning_rate` is the head's."""
