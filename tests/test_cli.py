@@ -421,4 +421,5 @@ def test_a_change_that_is_not_known_is_told_as_such() -> None:
     }
     shown = "\n".join(result_lines(scores))
     assert "nan" not in shown
-    assert "not known: cells" in shown
+    assert "not known: cells, ap nothing to score before, nothing to score after" in shown
+    assert "-1.000" not in shown

@@ -44,12 +44,18 @@ class Chat:
         return cls(tuple(found.get("messages", ())), tuple(found.get("tools", ())), found.get("text"))
 
     def prompt(self) -> Chat:
-        """The chat without its last answer: what a model is asked. A chat that ends with a question stays as it is."""
-        if not self.messages or self.messages[-1]["role"] != "assistant":
-            return self
-        return Chat(self.messages[:-1], self.tools)
+        """The chat up to its wanted answer: what a model is asked. A chat that ends with a question stays as it is."""
+        place = self._wanted()
+        return self if place is None else Chat(self.messages[:place], self.tools)
 
     def answer(self) -> str:
-        """The last answer's words; empty where the chat does not end with one."""
-        last = self.messages[-1] if self.messages else {}
-        return str(last.get("content") or "") if last.get("role") == "assistant" else ""
+        """The wanted answer's words; empty where the chat does not end with an answer."""
+        place = self._wanted()
+        return "" if place is None else str(self.messages[place].get("content") or "")
+
+    def _wanted(self) -> int | None:
+        """The place of the last answer that is learned, or of the last where none is."""
+        if not self.messages or self.messages[-1]["role"] != "assistant":
+            return None
+        learned = (place for place, each in enumerate(self.messages) if is_learned(each))
+        return max(learned, default=len(self.messages) - 1)

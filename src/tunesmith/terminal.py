@@ -60,7 +60,7 @@ def result_lines(scores: Mapping[str, Any]) -> list[str]:
         if value is not None:
             interval = scores.get("intervals", {}).get(when, {}).get(name)
             span = f"  (95 % interval {interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
-            lines.append(f"{words:<17}{name} {value:.3f}{span}")
+            lines.append(f"{words:<17}{name} {_told(name, value)}{span}")
     gain = scores.get("difference", {}).get(name)
     if gain and not isnan(gain[0]):
         lines.append(f"{'difference':<17}{gain[0]:+.3f}  (95 % interval {gain[1]:+.3f} to {gain[2]:+.3f})")
@@ -70,9 +70,14 @@ def result_lines(scores: Mapping[str, Any]) -> list[str]:
         much = "not known" if isnan(lost) else f"{lost:+.3f}  (95 % interval {low:+.3f} to {high:+.3f})"
         lines.append(
             f"{'forgotten':<17}{much}: {task}, {metric} "
-            f"{told['before'][metric]:.3f} before, {told['after'][metric]:.3f} after"
+            f"{_told(metric, told['before'][metric])} before, {_told(metric, told['after'][metric])} after"
         )
     return lines
+
+
+def _told(metric: str, value: float) -> str:
+    """A score in figures, or that there was none: the -1 of COCO's says that there is no true box."""
+    return "nothing to score" if metric.startswith("ap") and value < 0 else f"{value:.3f}"
 
 
 def evaluation_lines(found: Evaluation) -> list[str]:

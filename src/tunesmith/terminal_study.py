@@ -109,7 +109,7 @@ def show_comparison(found: Comparison, console: Console | None = None) -> None:
 def comparison_table(rows: list[Row]) -> Table:
     """A row a method and retention, with 95 % intervals; a star marks those that no other row beats in all."""
     metric = words.name(str(rows[0].runs[0].scores["main_score"]["name"]))
-    olds = list(dict.fromkeys(name for row in rows for name in row.forgetting))
+    olds = list(dict.fromkeys(name for row in rows for name in (*row.forgetting, *row.broken)))
     caption = "* beaten by no other row in new score, forgetting and time together; brackets: 95 % intervals"
     table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left", caption=caption)
     retained = any(row.retention != "none" for row in rows)
@@ -118,7 +118,7 @@ def comparison_table(rows: list[Row]) -> Table:
         table.add_column("retention")
     table.add_column(metric, justify="right")
     for name in olds:
-        unit = next(amount(row, name, 0.0)[1] for row in rows if name in row.forgetting)
+        unit = next(amount(row, name, 0.0)[1] for row in rows if name in row.forgetting or name in row.broken)
         table.add_column(f"forgetting\n{words.brief(name, 20)}\n({unit})", justify="right")
     for title in ("learned\nvalues", "time", "peak\nmemory", "file", "seeds"):
         table.add_column(title, justify="right", no_wrap=True)
@@ -137,7 +137,7 @@ def _score(row: Row) -> str:
 def _lost(row: Row, task: str) -> str:
     found = row.forgetting.get(task)
     if found is None:
-        return "–"
+        return "no number" if task in row.broken else "–"
     low, high = (amount(row, task, end)[0] for end in (found.low, found.high))
     return amount(row, task, found.value)[0] + ("" if math.isnan(found.low) else f"\n\\[{low}, {high}]")
 

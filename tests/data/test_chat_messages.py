@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from tests.data.conftest import chats_of, in_order, quarantined, said
 
+from tunesmith.data import chat_messages, strict_json
 from tunesmith.data.chat_messages import keys_not_read, without_nulls
 from tunesmith.types import Dataset
 
@@ -36,6 +37,32 @@ def test_thoughts_beside_an_answer_are_read(key: str, tmp_path: Path, heard: Hea
     assert not told(dataset, "not used")
 
 
+@pytest.mark.parametrize(
+    ("parts", "thoughts"),
+    [
+        ([{"type": "thinking", "thinking": "h"}, {"type": "text", "text": "m"}], "hm"),
+        ([{"type": "reasoning.encrypted", "data": "x"}], None),
+        ([{"type": "thinking", "thinking": "hm"}, {"type": "redacted_thinking", "data": "x"}], None),
+    ],
+)
+def test_thoughts_in_parts_are_read_where_all_are_texts(
+    parts: list[Any], thoughts: str | None, tmp_path: Path, heard: Heard
+) -> None:
+    dataset = heard(lines(tmp_path, {"messages": [ASKED, {**ANSWERED, "reasoning": parts}]}))
+    assert chats_of(dataset)[0].messages[-1].get("reasoning_content") == thoughts
+    assert told(dataset, "keys that are not used: reasoning") is (thoughts is None)
+
+
+def test_messages_in_json_text_are_parsed_once(tmp_path: Path, heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[str] = []
+    monkeypatch.setattr(chat_messages, "parse", lambda cell: parsed.append(cell) or strict_json.parse(cell))
+    rows = [json.dumps([{**ASKED, "content": word, "mood": "x"}, ANSWERED]) for word in ("once?", "only once?")]
+    path = tmp_path / "rows.csv"
+    path.write_text("messages\n" + "".join('"{}"\n'.format(row.replace('"', '""')) for row in rows), encoding="utf-8")
+    assert told(heard(path), "Messages have keys that are not used: mood (2 rows).")
+    assert parsed == rows
+
+
 def test_keys_of_messages_that_are_not_read_are_told(tmp_path: Path, heard: Heard) -> None:
     row = {"messages": [{**ASKED, "weight": 0, "id": None}, {**ANSWERED, "score": 3, "weight": 1, "refusal": None}]}
     dataset = heard(lines(tmp_path, row, {"messages": [{**ASKED, "content": "And?"}, ANSWERED]}))
@@ -44,10 +71,11 @@ def test_keys_of_messages_that_are_not_read_are_told(tmp_path: Path, heard: Hear
     assert keys_not_read({"role": ["user"], "content": ["a"], "mood": ["b"]}) == {"mood"}
     assert keys_not_read({**ANSWERED, "weight": 0.5, "thinking": True}) == {"weight", "thinking"}
     assert keys_not_read({**ASKED, "train": True, "thinking": "hm"}) == {"train", "thinking"}
+    assert keys_not_read({**ANSWERED, "train": 0}) == keys_not_read({**ASKED, "train": 0}) == set()
     assert keys_not_read("[not messages") == keys_not_read(None) == keys_not_read([{"name": "a"}]) == set()
 
 
-@pytest.mark.parametrize("mark", [{"weight": 0}, {"weight": 0.0}, {"train": False}])
+@pytest.mark.parametrize("mark", [{"weight": 0}, {"weight": 0.0}, {"train": False}, {"train": 0}])
 def test_an_answer_that_is_marked_as_not_to_be_learned_keeps_its_mark(
     mark: dict[str, Any], tmp_path: Path, heard: Heard
 ) -> None:
@@ -60,21 +88,26 @@ def test_an_answer_that_is_marked_as_not_to_be_learned_keeps_its_mark(
     dataset = heard(lines(tmp_path, *rows), max_bad_share=1.0)
     first = chats_of(dataset)[0]
     assert [message.get("learned") for message in first.messages] == [None, False, None, None]
-    assert said(dataset)[1] == [("user", "more"), ("assistant", "Yes.")]
-    assert told(dataset, "1 answer(s) are read, not learned")
-    assert told(dataset, "1 chat(s) do not end with an answer")
-    assert "every answer is marked" in quarantined(tmp_path / "run")[0]["reason"]
+    assert said(dataset)[1:] == [
+        [("user", "more"), ("assistant", "Yes."), ("user", "Well?"), ("assistant", "bad")],
+        [("user", "more"), ("assistant", "bad")],
+    ]
+    assert [chat.answer() for chat in chats_of(dataset)] == ["Yes.", "Yes.", "bad"]
+    assert told(dataset, "3 answer(s) are read, not learned")
+    assert not told(dataset, "do not end with an answer")
+    assert quarantined(tmp_path / "run") == []
 
 
 def test_a_called_function_can_be_marked_too(tmp_path: Path, heard: Heard) -> None:
-    call = {"from": "function_call", "value": '{"name": "f", "arguments": {}}', "weight": 0}
+    call = {"from": "function_call", "value": '{"name": "f", "arguments": {}}', "weight": 0, "reasoning_content": "hm"}
     turns = [
         {"from": "human", "value": "q"},
         call,
         {"from": "observation", "value": "o"},
         {"from": "gpt", "value": "a"},
     ]
-    assert chats_of(heard(lines(tmp_path, {"conversations": turns})))[0].messages[1]["learned"] is False
+    found = chats_of(heard(lines(tmp_path, {"conversations": turns})))[0].messages[1]
+    assert (found["learned"], found["reasoning_content"]) == (False, "hm")
 
 
 def test_answers_inside_a_prompt_are_read_and_those_of_the_completion_learned(tmp_path: Path, heard: Heard) -> None:

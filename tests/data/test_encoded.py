@@ -50,6 +50,16 @@ def test_windows_of_one_text_share_it_and_go_together(monkeypatch: pytest.Monkey
     assert [len(some) for some in lots(rows)] == [51, 1]
 
 
+def test_rows_of_one_width_are_summed_batch_by_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoded, "ROWS", 2)
+
+    def encode(rows: Sequence[Example]) -> list[dict[str, Any]]:
+        return [{"input_ids": [1], "answers": [len(str(row.inputs["text"])), 1, 2**30]} for row in rows]
+
+    found = encode_to_disk(Whole(["a", "bb", "ccc", "d", "e"]), encode, tmp_path / "rows")  # type: ignore[arg-type]
+    assert found.summed("answers", 3).tolist() == [8, 5, 5 * 2**30]
+
+
 def test_what_is_encoded_does_not_hang_on_the_lots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = ["ab" * n for n in range(1, 30)]
     sizes: list[int] = []

@@ -189,3 +189,10 @@ def test_a_choice_is_noted_where_it_was_made_on_the_reported_examples() -> None:
     measures.note_choice(told, ["wise_ft"])
     assert told["harness"]["chosen_by"] == ["wise_ft"]  # type: ignore[comparison-overlap]
     assert "chosen_by" not in told["own"]
+
+
+def test_where_no_picture_holds_a_true_box_what_is_lost_is_not_known() -> None:
+    ap = MainScore("ap", "higher")
+    assert np.isnan(measures.lost(-1.0, -1.0, ap))
+    assert measures.lost(0.5, 0.25, ap) == 0.25
+    assert measures.lost(-1.0, -0.5, MainScore("mcc", "higher")) == -0.5

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig
 from tests.models.test_causal import load, write
 
 from tunesmith.errors import ModelError
+from tunesmith.methods._peft_layers import taken
 from tunesmith.methods.lora import LoRA
 from tunesmith.models.causal import read_causal
 
@@ -52,3 +55,11 @@ def test_targets_that_peft_takes_none_of_name_those_it_takes(tmp_path: Path) -> 
     with pytest.raises(ModelError, match=r"down_proj, gate_proj, up_proj.*method\.targets=attention"):
         LoRA(targets="mlp").prepare(load(folder))
     LoRA(targets="attention").prepare(load(folder))
+
+
+def test_an_older_peft_that_fuses_nothing_takes_every_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretrained = load(write(tmp_path / "model", "glm4_moe", **FAMILIES["glm4_moe"]))
+    config = LoraConfig()
+    monkeypatch.setitem(sys.modules, "peft.utils.transformers_weight_conversion", None)
+    layers = tuple(layer for layer in pretrained.anatomy.of() if "_proj" in layer.name)
+    assert taken(pretrained.model, config, layers) == layers

@@ -182,3 +182,12 @@ def test_scores_are_summed_up_with_intervals_over_the_same_answers() -> None:
 def test_a_pattern_score_without_a_pattern_is_refused() -> None:
     with pytest.raises(ValueError, match="pattern"):
         answers.score_answers(["a"], ["a"], ["pattern_match"])
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("x = - 5", -5), ("x = − 5", -5), ("x ≈- 5", -5), ("− 5", -5), ("Answer: − $5", -5), ("10 − 5", 5), ("x − 5", 5),
+     ("(3) − 5", 5), ("Items:\n- 5", 5), ("- 5", 5), ("10 - 5", 5), ("= 10 - 5", 5), ("= 10 − 5", 5)],
+)  # fmt: skip
+def test_a_space_may_stand_within_a_number_below_0_where_no_dash_can_be_meant(text: str, number: int) -> None:
+    assert answers.number_in(text) == number

@@ -159,3 +159,8 @@ def test_log_odds_are_those_of_the_probabilities(classes: int) -> None:
     np.testing.assert_allclose(ours.log_odds(logits), np.log(chances / (1 - chances)), rtol=1e-9, atol=1e-12)
     truth = np.eye(classes, dtype=np.int64)[targets]
     assert ours.area_under_roc(ours.log_odds(logits), truth) == ours.area_under_roc(chances, truth)
+
+
+def test_log_odds_of_a_class_that_is_impossible_are_no_nan() -> None:
+    found = ours.log_odds(np.array([[-np.inf, 0.0], [0.0, 0.0]]))
+    assert found.tolist() == [[-np.inf, np.inf], [0.0, 0.0]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,6 +12,8 @@ from tests.chat_tokenizers import LOSSLESS
 
 from tunesmith.chats import UNLEARNED, Chat
 from tunesmith.errors import DataError
+from tunesmith.models.chat_align import tokenise
+from tunesmith.models.chat_rendering import render
 from tunesmith.models.chat_templates import TEMPLATES
 from tunesmith.models.chat_tokens import (
     EncodedChat,
@@ -40,7 +44,7 @@ def test_a_cut_takes_the_oldest_first_and_an_answer_only_if_little_room_is_left_
     stretches = [short.labels[begin:end] for begin, end in runs(short.labels)]
     if whole.length <= most:
         assert (short.input_ids, short.labels, short.cut) == (whole.input_ids, whole.labels, "")
-    elif len(last) <= most - max(most // 4, 1) or (short.cut == "prompt" and len(last) < most):
+    elif len(last) <= most - least(tokenizer, chat, most):
         assert short.cut == "prompt"
         assert stretches[-1] == last
         assert stretches == [whole.labels[begin:end] for begin, end in runs(whole.labels)][-len(stretches) :]
@@ -48,8 +52,30 @@ def test_a_cut_takes_the_oldest_first_and_an_answer_only_if_little_room_is_left_
     else:
         assert (short.cut, short.learned) == ("response", 1)
         assert stretches == [last[: len(stretches[0])]]
-        assert len(stretches[0]) >= min(most // 2, most - 1)
+        assert len(stretches[0]) >= min(most - most // 4, most - 1)
         assert len(stretches[0]) < len(last)
+
+
+def least(tokenizer: Any, chat: Chat, most: int) -> int:
+    """Tokens that the last question keeps beside its whole answer: an eighth of the room and what asks for an answer,
+    but a quarter at most, or all of a shorter one."""
+    system = [each for each in chat.messages if each["role"] == "system"]
+    alone = Chat((*system, *chat.messages[-2:]))
+    encoded = encode_chats(tokenizer, [alone])[0]
+    alone = alone if isinstance(encoded, EncodedChat) else chat
+    prompt = tokenise(tokenizer, [render(tokenizer, alone.prompt(), ask=True)])[0]
+    asking = sum(stop > len(render(tokenizer, alone.prompt(), ask=False)) for stop in prompt.stops)
+    return max(min(len(prompt.ids), most // 4, most // 8 + asking), 1)
+
+
+@pytest.mark.parametrize(
+    ("sevens", "cut", "asked"), [(383, "prompt", 127), (443, "prompt", 67), (444, "response", 128)]
+)
+def test_an_answer_that_fits_stays_whole_beside_a_small_rest_of_its_question(sevens: int, cut: str, asked: int) -> None:
+    tokenizer = settled("smollm", "chatml")
+    found = encode_chats(tokenizer, [talk("why " * 600, "x" + "7" * sevens)], max_length=512)[0]
+    assert isinstance(found, EncodedChat)
+    assert (found.cut, runs(found.labels)) == (cut, [(asked, 512)])
 
 
 def test_a_cut_drops_whole_turns_and_keeps_the_system_message() -> None:
@@ -111,9 +137,9 @@ def test_a_long_answer_is_learned_behind_the_whole_of_its_short_question(room: i
     assert everything.labels == [UNLEARNED, *whole.input_ids[1:most]]
 
 
-def test_a_question_keeps_half_of_the_room_beside_an_answer_that_is_cut_and_a_quarter_beside_one_that_is_not() -> None:
+def test_a_question_keeps_a_quarter_of_the_room_beside_an_answer_that_is_cut_and_less_beside_one_that_is_not() -> None:
     tokenizer = settled("llama", "chatml")
-    for words, cut, least in ((20, "prompt", 50), (200, "response", 100)):
+    for words, cut in ((20, "prompt"), (200, "response")):
         chat = talk("question " * 100, "four " * words)
         whole = encode_chats(tokenizer, [chat])[0]
         assert isinstance(whole, EncodedChat)
@@ -122,6 +148,6 @@ def test_a_question_keeps_half_of_the_room_beside_an_answer_that_is_cut_and_a_qu
         found = encode_chats(tokenizer, [chat], max_length=most)[0]
         assert isinstance(found, EncodedChat)
         assert found.cut == cut
-        assert runs(found.labels)[-1][0] >= min(least, most // 4)
+        assert runs(found.labels)[-1][0] >= most // 4
         if cut == "response":
-            assert runs(found.labels) == [(100, 200)]
+            assert runs(found.labels) == [(50, 200)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from dataclasses import replace
@@ -10,12 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 from tests.run.studies import bare_recipe, run_of
 from tests.run.test_verdict import answers, said
 
 from tunesmith.run.compare.judged import Judged, judge
 from tunesmith.run.compare.page import context
 from tunesmith.run.compare.verdict import Row, comparable, compare_pairs, put_on_front, summed_up
+from tunesmith.terminal_study import comparison_table
 
 NAN = math.nan
 
@@ -34,7 +37,7 @@ def test_an_old_task_that_became_no_number_is_never_advised_and_on_no_front(tmp_
     told = said(*rows)
     assert told.startswith("Only lora is left to advise")
     assert "Never advised, and on no front: full (0.8" in told
-    assert "news had a score before it and has no number any more" in told
+    assert "news had a score before and has no number any more" in told
     page = context(rows, compare_pairs(rows), bare_recipe(tmp_path))
     assert page["best"] == "lora"
     assert [each["forgetting"][0]["value"] for each in page["rows"]] == ["5.0", "no number"]
@@ -102,6 +105,37 @@ def test_a_choice_on_the_reported_examples_is_said() -> None:
     held = {"news": {**run.scores["old_tasks"]["news"], "chosen_by": ["wise_ft"]}}
     row = summed_up("full", "wise_ft", [replace(run, scores={**run.scores, "old_tasks": held})])
     assert "full with wise_ft chose its state by the very examples that news is reported on" in said(row)
+
+
+def test_rows_on_test_examples_of_their_own_are_advised_by_none(tmp_path: Path) -> None:
+    rows, over = put_on_front([summed_up(name, "none", [run_of(answers(0.8), key=name)]) for name in ("b", "a")])
+    assert not any(row.on_front for row in rows)
+    assert over == []
+    assert said(*rows).startswith("These rows were scored on different test examples, so none is advised.")
+    assert context(rows, compare_pairs(rows), bare_recipe(tmp_path))["best"] == ""
+
+
+def test_a_caveat_that_rows_share_is_said_once() -> None:
+    lora, full = broken_study()
+    told = said(lora, full, replace(full, method="bitfit"))
+    assert told.count("Never advised, and on no front") == 1
+    assert "so that what they forgot is not known" in told
+    run = run_of(answers(0.8), lost=[0.0, 0.0, 0.0])
+    held = {"news": {**run.scores["old_tasks"]["news"], "chosen_by": ["at_most"]}}
+    rows = [summed_up(name, "none", [replace(run, scores={**run.scores, "old_tasks": held})]) for name in "abc"]
+    assert "All rows chose their states by the very examples that news is reported on" in said(*rows)
+    assert "a and b chose their states" in said(*rows[:2], lora)
+
+
+def test_where_every_row_is_broken_the_page_holds_none_up_and_the_terminal_says_why(tmp_path: Path) -> None:
+    _, full = broken_study()
+    rows = [full, replace(full, method="bitfit")]
+    page = context(rows, compare_pairs(rows), bare_recipe(tmp_path))
+    assert (page["best"], page["against"]) == ("", [])
+    assert len(page["all_pairs"]) == 1
+    shown = Console(width=200, record=True, file=io.StringIO())
+    shown.print(comparison_table(rows))
+    assert shown.export_text().count("no number") == 2
 
 
 def detector(folder: Path, hits: int) -> Path:

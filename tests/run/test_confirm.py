@@ -11,7 +11,7 @@ import pytest
 
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run.search import confirm
-from tunesmith.run.search.confirm import Kind, Verdict, least_variance, plan, spread, verdict
+from tunesmith.run.search.confirm import Kind, Run, Verdict, least_variance, plan, spread, verdict
 from tunesmith.types import MainScore
 
 MAIN = MainScore("accuracy", "higher")
@@ -20,6 +20,17 @@ RECIPE = Recipe.make({"task": "text_classification", "model": "a-model", "data":
 
 MANY = 10**9
 """Examples whose chance is next to nothing."""
+
+
+def paired(
+    default: list[float], winner: list[float], lost: tuple[list[float], list[float]] | None
+) -> tuple[list[Run], dict[Path, tuple[float, float | None]]]:
+    runs = plan(RECIPE, RECIPE, 7, seeds=len(default), folder=Path("confirm"))
+    values = [score for pair in zip(default, winner, strict=True) for score in pair]
+    gone = [None] * len(runs) if lost is None else [value for pair in zip(*lost, strict=True) for value in pair]
+    scores = {run.folder: (score, forgotten) for run, score, forgotten in zip(runs, values, gone, strict=True)
+              if not math.isnan(score)}  # fmt: skip
+    return runs, scores
 
 
 def told(
@@ -31,11 +42,7 @@ def told(
     lost: tuple[list[float], list[float]] | None = None,
     examples: int = MANY,
 ) -> Verdict:
-    runs = plan(RECIPE, RECIPE, 7, seeds=len(default), folder=Path("confirm"))
-    values = [score for pair in zip(default, winner, strict=True) for score in pair]
-    gone = [None] * len(runs) if lost is None else [value for pair in zip(*lost, strict=True) for value in pair]
-    scores = {run.folder: (score, forgotten) for run, score, forgotten in zip(runs, values, gone, strict=True)
-              if not math.isnan(score)}  # fmt: skip
+    runs, scores = paired(default, winner, lost)
     names = {Path("confirm") / name: why for name, why in (failed or {}).items()}
     return verdict(main, runs, scores, names, examples=examples)
 
@@ -128,9 +135,31 @@ def test_a_better_score_at_the_price_of_more_forgetting_is_told_as_such() -> Non
     found = told(*better, lost=([0.01, 0.02, 0.01], [0.05, 0.06, 0.055]))
     assert found.kind == "forgets"
     assert "Better than the default by +0.0517" in found.words
-    assert "but it surely forgets more. What old tasks lose changes by +0.0417" in found.words
+    assert "but it forgets more on these seeds. What old tasks lose changes by +0.0417" in found.words
     assert told(*better, lost=([0.01, 0.02, 0.01], [0.05, 0.00, 0.02])).kind == "better", "it may be chance"
     assert told(*better, lost=([0.05, 0.06, 0.055], [0.01, 0.02, 0.01])).kind == "better"
+
+
+def test_more_forgetting_on_seeds_that_agree_is_sure_only_beyond_the_chance_of_the_old_examples() -> None:
+    better = ([0.80, 0.81, 0.79], [0.85, 0.86, 0.845])
+    lost = ([0.0] * 3, [0.02] * 3)
+    few, many, unknown = (
+        verdict(MAIN, runs, scores, {}, examples=MANY, old_rows=rows)
+        for runs, scores in [paired(*better, lost)]
+        for rows in (50, 5000, None)
+    )
+    assert few.kind == "better", "one old answer of 50 may be chance"
+    assert (many.kind, unknown.kind) == ("forgets", "forgets")
+    assert "but it surely forgets more." in many.words
+    assert "but it forgets more on these seeds." in unknown.words
+
+
+def test_of_ap_and_micro_f1_the_interval_is_over_seeds_alone() -> None:
+    for name in ("ap", "micro_f1"):
+        found = told([0.90] * 3, [0.92] * 3, main=MainScore(name, "higher"), examples=50)
+        assert found.gain is not None
+        assert found.gain.low == found.gain.high
+        assert "95 % interval over seeds alone" in found.words
 
 
 def test_every_verdict_has_a_chip_on_the_page() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from tests.run.worker import finish, killed_and_whole, recipe, write_reviews
@@ -17,7 +18,9 @@ from tunesmith.errors import RecipeError, RunError
 from tunesmith.events import Event, Stage
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run import fit as spine
+from tunesmith.run.forgotten import Untouched, _without_choice, scores_now
 from tunesmith.run.line import _restatistics
+from tunesmith.types import MainScore
 
 Settings = Callable[..., dict[str, Any]]
 EARLIER = {"steps": 12, "learning_rate": 3e-3, "head_learning_rate": 1e-2}
@@ -141,3 +144,19 @@ def test_norms_are_counted_anew_over_a_whole_pass_though_workers_end_with_the_ru
     _restatistics(ready, learning, [learning.model])
     assert seen == [[1], [2], [3], [4], [5]]
     assert averaged == [(2, 5)]  # mean and variance, of five examples here
+
+
+def test_an_old_task_without_a_true_box_is_left_out_of_the_choice_and_told_once() -> None:
+    def task(name: str, score: float) -> Any:
+        main = MainScore("ap", "higher")
+        return SimpleNamespace(name=name, parts=("test", "validation"), main=main, score=lambda *_: {"ap": score},
+                               answers=lambda *_: np.zeros(1))  # fmt: skip
+
+    answers = {f"{name}/validation": np.zeros(1) for name in ("cells", "cars")}
+    tasks = (task("cells", -1.0), task("cars", 0.5))
+    learning: Any = SimpleNamespace(model=None)
+    assert scores_now(learning, Untouched(tasks, (), answers)) == {"cars": (0.5, 0.0)}
+    rule: Any = SimpleNamespace(retention=None, forgetting=SimpleNamespace(at_evaluations=False, at_most=0.1))
+    told = _without_choice(rule, tasks, answers)
+    assert len(told) == 1
+    assert "the old task cells has nothing to score (no true box)" in told[0]

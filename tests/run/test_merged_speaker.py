@@ -28,3 +28,9 @@ def test_a_merged_model_ends_its_answers_where_the_chat_template_does(tmp_path: 
     assert (found["eos_token_id"], found["pad_token_id"]) == ([1, 3], 0)
     assert json.loads((merged / "config.json").read_text())["pad_token_id"] == 0
     assert (merged / "chat_template.jinja").read_text() == (run / "best" / "chat_template.jinja").read_text()
+    made = json.loads((merged / "merged.json").read_text())
+    del made["adapter"]["generation_config.json"]  # as it was before this file counted
+    (merged / "merged.json").write_text(json.dumps(made))
+    before = (merged / "model.safetensors").stat().st_mtime_ns
+    assert Path(model_of(str(run))) == merged
+    assert (merged / "model.safetensors").stat().st_mtime_ns == before  # runs that began from it find it as it was

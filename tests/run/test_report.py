@@ -305,6 +305,8 @@ def test_what_could_not_be_scored_is_not_called_worse_or_lost(tmp_path: Path) ->
     assert told["sure"] == "unclear"
     assert told["verdict"] == "The change is not known: there is nothing to score."
     assert (told["before"], told["after"], told["gain"]) == ("", "–", "–")
+    broke = {"before": {"ap": 0.5}, "after": {"ap": math.nan}, "difference": {"ap": [math.nan] * 3}}
+    assert words.headline({"main_score": nothing, **broke}, 12)["verdict"] == "The change is not known."
     folder = write_run(tmp_path / "run")
     scores = json.loads((folder / "scores.json").read_text())
     old = {"main_score": nothing, "rows": 12, "before": {"ap": -1.0}, "after": {"ap": -1.0}, "off": {"ap": -1.0},

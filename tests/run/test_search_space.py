@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tunesmith.errors import RecipeError
+from tunesmith.errors import RecipeError, RunError
 from tunesmith.recipe.recipe import Recipe
+from tunesmith.run.search.book import open_book
 from tunesmith.run.search.checks import checked, drawn_in
 from tunesmith.run.search.defaults import filled_in
 from tunesmith.run.search.space import Dimension, is_active, parse_over, read_space, settings
 from tunesmith.tasks import base as tasks
 from tunesmith.tasks._preference import Terms
+from tunesmith.types import MainScore
 
 RECIPE = Recipe.make({"task": "text_classification", "model": "a-model", "data": "reviews.csv", "method": "lora"})
 RESOLVED = RECIPE.changed("train.learning_rate=0.001", "train.epochs=3", "train.batch_size=16")
@@ -211,3 +215,35 @@ def test_drawn_numbers_are_tidy_and_within_the_range() -> None:
     assert found.tidy(0.004567891) == 0.004568
     assert found.tidy(0.00123456) == 0.001235
     assert found.tidy(0.0123456) == 0.0123456 or found.tidy(0.0123456) <= 0.0123456
+
+
+def test_a_search_that_an_older_version_began_otherwise_is_not_gone_on_with(tmp_path: Path) -> None:
+    def began(folder: Path, recipe: Recipe, space: list[Dimension], **changes: Any) -> Path:
+        book, _ = open_book(folder, recipe, (), forgetting=bool(changes), pruning="asha")
+        book.settled(space, MainScore("loss", "lower"), "rows")
+        held = json.loads((folder / "search.json").read_text()) | changes
+        (folder / "search.json").write_text(json.dumps({key: v for key, v in held.items() if v is not None}))
+        return folder
+
+    for name in ("preferred", "held", "plain"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "data.csv").write_text("text,label\na,b\n")
+    bare = {"model": "m", "data": str(tmp_path / "data.csv")}
+    preferred = Recipe.make({"task": "preference", **bare})
+    place = began(tmp_path / "preferred", preferred, [Dimension("task.label_smoothing", low=0.0, high=0.1)])
+    with pytest.raises(RunError, match=r"older version that searched over task\.label_smoothing"):
+        open_book(place, preferred, (), forgetting=False, pruning="asha")
+    held = Recipe.make({"task": "text_classification", **bare, "retention": "wise_ft"})
+    place = began(tmp_path / "held", held, [], forgetting=True)
+    assert open_book(place, held, (), forgetting=True, pruning="asha")[1], "one of now goes on"
+    old = json.loads((place / "search.json").read_text())
+    del old["version"]
+    (place / "search.json").write_text(json.dumps(old))
+    with pytest.raises(RunError, match="what old tasks lost on the test part"):
+        open_book(place, held, (), forgetting=True, pruning="asha")
+    plain = Recipe.make({"task": "text_classification", **bare})
+    place = began(tmp_path / "plain", plain, [])
+    old = json.loads((place / "search.json").read_text())
+    del old["version"]
+    (place / "search.json").write_text(json.dumps(old))
+    assert open_book(place, plain, (), forgetting=False, pruning="asha")[1]

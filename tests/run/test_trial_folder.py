@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from tests.run.studies import bare_recipe
 
@@ -209,3 +210,17 @@ def test_a_trial_with_other_validation_examples_is_asked_to_leave_where_nothing_
     add(trial, step(2) + evaluated(2))
     work._look(1)
     assert asked == [trial]
+
+
+def test_an_old_task_of_one_part_is_told_as_one_that_chose_on_what_is_reported(trial: Path) -> None:
+    main = {"name": "accuracy", "better": "higher"}
+    two = {"main_score": main, "part": "test", "highest_part": "validation", "rows": 90}
+    one = {"main_score": main, "part": "test", "highest_part": "test", "rows": 50}
+    (trial / "scores.json").write_text(json.dumps({"best_step": 8, "old_tasks": {"news": two, "spam": one}}))
+    assert folders.chosen_on(trial, forgetting=True) == ("spam",)
+    assert folders.chosen_on(trial, forgetting=False) == ()
+    assert folders.old_rows(trial, ["accuracy"]) is None, "of news it is not known"
+    (trial / "predictions").mkdir()
+    np.savez(trial / "predictions" / "old_before.npz", **{"news/validation": np.zeros((40, 2))})
+    assert folders.old_rows(trial, ["accuracy"]) == 40
+    assert folders.old_rows(trial, ["agreement"]) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,7 @@ from tests.chat_tokenizers import tokenizer_named
 from tests.models.test_chat_thoughts import QWEN3
 
 from tunesmith.chats import UNLEARNED, Chat
+from tunesmith.data.encoded import encode_to_disk
 from tunesmith.models import chat_tokens
 from tunesmith.models.chat_templates import settle_template
 from tunesmith.models.chat_tokens import EncodedChat
@@ -67,6 +69,35 @@ def test_a_window_whose_only_label_is_its_first_token_is_no_example(monkeypatch:
     labels = [ids[n] if n in (3, 8, 17) else UNLEARNED for n in ids]
     monkeypatch.setattr(chat_tokens, "encode_chats", lambda *_, **__: [EncodedChat(ids, labels, 24)])
     assert CausalLm(max_length=8, overlong="split").sift(examples(talk("a", "b")), None) == [(0, 2)]
+
+
+def test_what_became_of_answers_stands_in_the_first_window_that_is_kept() -> None:
+    tokenizer, task = settled("smollm", "chatml"), CausalLm(max_length=64, overlong="split")
+    (example,) = examples(Chat((said("user", "why " * 300), said("assistant", "so " * 100, reasoning_content="hm"))))
+    (kept,) = task.sift([example], tokenizer)
+    assert isinstance(kept, tuple)
+    assert kept[0] > 0
+    windows = [Example({**example.inputs, "part": f"{n + 1}/{kept[-1] + 1}"}) for n in kept]
+    facts = [list(row["answers"]) for row in task.encode(windows, tokenizer)]
+    assert facts == [[1, 0, 0, 1, 0], *[[0] * 5] * (len(kept) - 1)]
+
+
+def test_what_is_told_of_rows_on_disk_is_what_is_told_of_rows_in_memory(tmp_path: Path) -> None:
+    tokenizer, task = settled("smollm", "chatml"), CausalLm(max_length=100)
+    rows = examples(talk("Well?", "words " * 200), talk("Why?", "So."))
+    part = SimpleNamespace(
+        encoded=encode_to_disk(rows, lambda some: task.encode(some, tokenizer), tmp_path / "rows")  # type: ignore[arg-type]
+    )
+    assert [words for name, _, words in task.examine(part, tokenizer) if name == "answers"] == told(
+        tokenizer, task, talk("Well?", "words " * 200), talk("Why?", "So.")
+    )
+
+
+@pytest.mark.parametrize("train_on", ["responses", "all"])
+def test_a_chat_whose_every_answer_is_marked_is_left_out_unless_all_is_learned(train_on: Any) -> None:
+    marked = Chat((said("user", "One?"), said("assistant", "bad", learned=False)))
+    (found,) = CausalLm(train_on=train_on).sift(examples(marked), settled("smollm", "chatml"))
+    assert found == (0,) if train_on == "all" else "all are only to be read" in str(found)
 
 
 def test_the_hint_of_cut_texts_names_the_length_that_keeps_nearly_all_whole() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tunesmith.chats import is_learned
 from tunesmith.data.chat_faults import ChatFault
 from tunesmith.data.chat_messages import Message
 
@@ -20,8 +19,8 @@ answer that calls a tool, and what a tool said."""
 
 
 def checked(messages: Sequence[Message], *, needs_answer: bool) -> tuple[list[Message], int]:
-    """(the chat up to its last answer that is learned, messages behind that which were cut off). ChatFault, naming the
-    message, where roles are out of order, a text is empty, nobody answers, or every answer is only to be read.
+    """(the chat up to its last answer, messages behind that which were cut off). ChatFault, naming the message, where
+    roles are out of order, a text is empty, or nobody answers. Which answers are learned, `task.train_on` says later.
 
     needs_answer: False for chats that are to be answered; then nothing is cut, and they may end with a question.
     """
@@ -44,12 +43,9 @@ def checked(messages: Sequence[Message], *, needs_answer: bool) -> tuple[list[Me
         raise ChatFault("only the system speaks")
     if not needs_answer:
         return chat, 0
-    answers = [number for number, message in enumerate(chat, 1) if message["role"] == "assistant"]
-    if not answers:
-        raise ChatFault("no message is from the assistant, so there is no answer to learn")
-    answered = max((number for number in answers if is_learned(chat[number - 1])), default=0)
+    answered = max((number for number, message in enumerate(chat, 1) if message["role"] == "assistant"), default=0)
     if not answered:
-        raise ChatFault("every answer is marked as one that is not to be learned (weight: 0 or train: false)")
+        raise ChatFault("no message is from the assistant, so there is no answer to learn")
     return chat[:answered], len(chat) - answered
 
 

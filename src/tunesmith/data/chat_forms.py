@@ -42,6 +42,12 @@ class Form:
     columns: Columns
     read: Callable[[Mapping[str, Any]], Reading]
 
+    @property
+    def heard(self) -> frozenset[str]:
+        """The names of the columns that count; a template has several for a role."""
+        named = self.columns.values()
+        return frozenset((*named, *(column.strip() for each in named for column in each.split(","))))
+
 
 def chat_form(look: Look, *, needs_answer: bool = True) -> Form:
     """The form of a table of chats or texts; DataError, with what to write, where it is not plain.

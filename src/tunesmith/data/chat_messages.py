@@ -3,13 +3,14 @@
 
 Read are OpenAI's form (`role`, `content`, `tool_calls` with arguments as JSON text, content in parts) and ShareGPT's
 (`from`, `value`; human, gpt, function_call, observation). Texts stay letter by letter as they are. An answer is marked
-as one to read by OpenAI's `weight: 0` or axolotl's `train: false`.
+as one to read by OpenAI's `weight: 0` or axolotl's `train: false` (or 0).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from tunesmith.data.chat_faults import ChatFault, kind_of
@@ -75,15 +76,16 @@ def message_of(given: Any, which: str) -> Message:
         raise ChatFault(f"{which} has the role {_short(written)}; known are {known}")
     content = _content(next((given[key] for key in _CONTENT_KEYS if given.get(key) is not None), None), which)
     if role == "function_call":
-        return {"role": "assistant", "content": "", "tool_calls": _calls(content, which), **_mark(given)}
-    message: Message = {"role": role, "content": content}
-    if calls := given.get("tool_calls") or given.get("function_call"):
-        message["tool_calls"] = _calls(calls, which)
-    message |= {key: given[key] for key in ("name", "tool_call_id") if isinstance(given.get(key), str) and given[key]}
-    if role == "assistant":
-        if (key := _thought_key(given)) and (thought := _content(given[key], which)).strip():
-            message["reasoning_content"] = thought
-        message |= _mark(given)
+        message: Message = {"role": "assistant", "content": "", "tool_calls": _calls(content, which)}
+    else:
+        message = {"role": role, "content": content}
+        if calls := given.get("tool_calls") or given.get("function_call"):
+            message["tool_calls"] = _calls(calls, which)
+        names = ("name", "tool_call_id")
+        message |= {key: given[key] for key in names if isinstance(given.get(key), str) and given[key]}
+    if message["role"] == "assistant":
+        _, thoughts = _thoughts(given)
+        message |= ({"reasoning_content": thoughts} if thoughts.strip() else {}) | _mark(given)
     return message
 
 
@@ -97,8 +99,9 @@ def keys_not_read(cell: Any) -> set[str]:
         messages = [given for given in _as_list(cell, "") if isinstance(given, Mapping)]
     except ChatFault:
         return set()
-    return {str(key) for given in messages if any(role in given for role in _ROLE_KEYS)
-            for key in given if given[key] not in (None, "", [], {}) and not _is_read(given, key)}  # fmt: skip
+    return {str(key) for given in messages for key in given.keys() - _READ
+            if given[key] not in (None, "", [], {}) and any(role in given for role in _ROLE_KEYS)
+            and not _is_read(given, key)}  # fmt: skip
 
 
 def without_nulls(value: Any) -> Any:
@@ -128,7 +131,7 @@ def tools_of(cell: Any, column: str) -> tuple[Message, ...]:
 
 def _as_list(cell: Any, column: str) -> Sequence[Any]:
     if isinstance(cell, str) and cell.lstrip().startswith("["):
-        cell, wrong = parse(cell)
+        cell, wrong = _parsed(cell)
         if wrong:
             raise ChatFault(f'"{column}" is {wrong}')
     if isinstance(cell, list | tuple):
@@ -140,23 +143,44 @@ def _as_list(cell: Any, column: str) -> Sequence[Any]:
     raise ChatFault(f'"{column}" is {kind_of(cell)}, not a list of messages')
 
 
-def _thought_key(given: Mapping[str, Any]) -> str | None:
-    return next((key for key in _THOUGHT_KEYS if isinstance(given.get(key), str | list | tuple) and given[key]), None)
+@lru_cache(maxsize=4)
+def _parsed(cell: str) -> tuple[Any, str]:
+    """A row's messages are asked for twice, to be read and for their keys. Not to be changed in place."""
+    return parse(cell)
+
+
+def _thoughts(given: Mapping[str, Any]) -> tuple[str, str]:
+    """(the key of an answer's thoughts, these), of the first key whose parts are all texts; both empty for none."""
+    for key in _THOUGHT_KEYS:
+        if not (held := given.get(key)):
+            continue
+        parts = [held] if isinstance(held, str) else held if isinstance(held, list | tuple) else []
+        texts = [_part(part, "text", "thinking") for part in parts]
+        if any(texts) and None not in texts:
+            return key, "".join(map(str, texts))
+    return "", ""
+
+
+def _part(part: Any, *keys: str) -> str | None:
+    """The text of a part of a message; None where it is none."""
+    if isinstance(part, Mapping):
+        part = next((part[key] for key in keys if isinstance(part.get(key), str)), None)
+    return part if isinstance(part, str) else None
 
 
 def _mark(given: Mapping[str, Any]) -> Message:
-    weight = given.get("weight")
-    read = given.get("train") is False or (isinstance(weight, int | float) and weight == 0)
+    read = any(isinstance(given.get(key), int | float) and given[key] == 0 for key in ("weight", "train"))
     return {"learned": False} if read else {}
 
 
 def _is_read(given: Mapping[str, Any], key: str) -> bool:
-    """Whether this key counts. Weights are 0 or 1 here; what is not the assistant's is never learned."""
+    """Whether a key beside those of every message counts. Weights are 0 or 1 here; what is not the assistant's is never
+    learned."""
     role = next((given[key] for key in _ROLE_KEYS if isinstance(given.get(key), str)), "")
     answers = ROLES.get(role.strip().casefold()) in ("assistant", "function_call")
     if key in ("weight", "train"):
         return bool(given[key] in ((0, 1) if answers else (0,)))
-    return key in _READ or (answers and key == _thought_key(given))
+    return answers and key == _thoughts(given)[0]
 
 
 def _content(content: Any, which: str) -> str:
@@ -168,8 +192,8 @@ def _content(content: Any, which: str) -> str:
         raise ChatFault(f"the content of {which} is {kind_of(content)}, not text")
     texts = []
     for part in content:
-        text = part if isinstance(part, str) else part.get("text") if isinstance(part, Mapping) else None
-        if not isinstance(text, str):
+        text = _part(part, "text")
+        if text is None:
             kind = part.get("type") if isinstance(part, Mapping) else None
             raise ChatFault(f"the content of {which} holds a part of type {_short(kind)}; only texts can be learned")
         texts.append(text)

@@ -40,6 +40,13 @@ class EncodedExamples:
             found[key] = column.values.slice(start, end - start).to_numpy()
         return found
 
+    def summed(self, key: str, width: int) -> np.ndarray:
+        """The sum over all examples of what each has under `key`, int64 [width]; each must have `width` numbers."""
+        found = np.zeros(width, dtype=np.int64)
+        for batch in self._batches:
+            found += batch.column(key).values.to_numpy().reshape(-1, width).sum(0, dtype=np.int64)
+        return found
+
 
 def lots(examples: Iterable[Example], most: int = ROWS) -> Iterator[list[Example]]:
     """The examples in lists of at most `most`, and of some `LETTERS` letters; windows of one text share it."""

@@ -80,7 +80,7 @@ class _Forming:
         key = "split.group_by" if self.options.split.group_by else "columns.group"
         name = self.options.split.group_by or self.options.columns.group
         group = look.given(key, name, needed=self.needs_answer and part in (None, "train"))
-        heard = {column.strip() for named in form.columns.values() for column in named.split(",")} | {group}
+        heard = form.heard | {group}
         offered = table.facts.get("offers", ())  # by the reader, beside what the person wrote
         unused = [column for column in table.columns if column not in heard and column not in offered]
         table.notes.append(f"{table.file}: read as {form.name}; {form.said}.{_not_used(unused)}")
@@ -90,20 +90,21 @@ class _Forming:
         return formed, Chosen(dict(zip(inputs, inputs, strict=True)), None, "group" if group else None)
 
     def _rows(self, table: Table, form: Form, group: str | None) -> Iterator[Row]:
-        heard = [column for column in form.columns.values() if column in table.columns]
+        columns = form.heard
         for row in table.rows:
             if row.values is None:
                 yield row
                 continue
-            given = row.values
+            heard = {column: cell for column, cell in row.values.items() if column in columns}
             if not table.encoding:  # Arrow's
-                given = {column: without_nulls(cell) for column, cell in given.items()}
+                heard = {column: without_nulls(cell) for column, cell in heard.items()}
+            given = {**row.values, **heard}
             try:
                 reading = self.told.filled(form.read(given))
             except ChatFault as fault:
                 yield row._replace(values=None, reason=str(fault), raw=row.values)
                 continue
-            self.told.look(reading, f"{row.file or table.file}:{row.line}", [given.get(column) for column in heard])
+            self.told.look(reading, f"{row.file or table.file}:{row.line}", heard.values())
             _count(reading, table.facts)
             values = {"chat": reading.chat.to_json(), **reading.answers}
             yield row._replace(values=values | ({"group": row.values.get(group)} if group else {}))

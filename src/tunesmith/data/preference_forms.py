@@ -115,7 +115,7 @@ def _single(look: Look, liked: str) -> Form:
         said = f'{spoken(found)}, the answer is {_quoted(response)}, liked where "{liked}"'
 
     def read(values: Mapping[str, Any]) -> Reading:
-        chat, cut = checked(_unmarked(messages(values)), needs_answer=True)
+        chat, cut = checked(messages(values), needs_answer=True)
         answers = {"answer": _text(chat[-1], "the last message"), "liked": _is_liked(values, liked)}
         return Reading(_prompt(chat[:-1], values, tools), answers, cut=cut)
 

@@ -26,8 +26,16 @@ from tunesmith.types import Interval, MainScore
 
 
 def lost(first: float, last: float, main: MainScore) -> float:
-    """`first` minus `last`, or the reverse where lower is better: above 0 is lost."""
+    """`first` minus `last`, or the reverse where lower is better: above 0 is lost. NaN where there was nothing to
+    score."""
+    if nothing_to_score(first, main) or nothing_to_score(last, main):
+        return float("nan")
     return first - last if main.better == "higher" else last - first
+
+
+def nothing_to_score(value: float, main: MainScore) -> bool:
+    """Whether a score is the -1 by which COCO's say that no picture holds a true box."""
+    return main.name.startswith("ap") and value < 0
 
 
 def highest(values: Sequence[float], main: MainScore) -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import ModelError
@@ -45,14 +46,19 @@ def taken(model: nn.Module, config: Any, layers: Sequence[Layer]) -> tuple[Layer
 
 def _takes(model: nn.Module, config: Any, name: str) -> bool:
     from peft.tuners import tuners_utils
-    from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
 
+    convert: Any = None
+    with suppress(ImportError):  # of an older peft, which fuses nothing
+        from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
+
+        convert = convert_peft_config_for_transformers
     tried = copy.copy(config)
     tried.target_modules = {name}
     try:
         # Both know of no model that is not transformers' own. The first has no public name.
         getattr(tuners_utils, "_check_lora_target_modules_mamba", lambda *_: None)(tried, model, name)
-        convert_peft_config_for_transformers(tried, model, None)
+        if convert is not None:
+            convert(tried, model, None)
     except ValueError:  # refused, or only as one of several that are fused
         return False
     return bool(tried.target_modules == {name})

@@ -33,6 +33,8 @@ _SPAN = regex.compile(r"(?<=\d([\p{L}%°]{1,3}))-(?=[\d.,]+\1)")
 # A minus stands directly before its number, and behind no digit, letter or bracket: else it is a dash, a bullet, a sign
 # between two numbers. Scripts without spaces write it right behind a word.
 _MINUS = rf"(?<![[\p{{L}}\p{{N}}_%)\]]--[{_UNSPACED}]])-(?=\p{{Sc}}?\.?\d)"
+# Behind = or ≈ a space may stand within it, and behind a true minus sign (U+2212) that no value stands before.
+_WIDE_MINUS = regex.compile(r"(?:(?<![\p{L}\p{N}_%)\]] *)−|(?<=[=≈] *)-) +(?=\p{Sc}?\.?\d)")
 # 12 345,6: thousands in groups of exactly three, and no other number beside them; a comma is then a decimal one.
 _SPACED = r"[1-9]\d{0,2}(?: \d{3}){1,6}+(?! ?\d|,\d{3}(?!\d))(?:,\d+(?! ?\d))?"
 _NUMBER = regex.compile(
@@ -105,7 +107,7 @@ def number_match(given: str, wanted: str) -> float:
     """1 where the last number of the answer equals that of the wanted answer; NaN where the wanted one has none.
 
     Behind `####`, as GSM8K writes its result, the first number counts. 1,234 and 1 234 are 1234, $5.00 is 5, 3e2 is
-    300; the 18 of "- 18" and of "10-18" is 18.
+    300; the 18 of "- 18" and of "10-18" is 18, that of "x = - 18" is -18.
     """
     asked = number_in(wanted)
     if asked is None:
@@ -115,7 +117,7 @@ def number_match(given: str, wanted: str) -> float:
 
 def number_in(text: str) -> Decimal | None:
     """The number that a text ends on, or None."""
-    plain = _SPAN.sub(" ", normalize("NFKC", text).replace("−", "-"))
+    plain = _SPAN.sub(" ", _WIDE_MINUS.sub("-", normalize("NFKC", text)).replace("−", "-"))
     _, marked, result = plain.rpartition("####")
     numbers = list(_NUMBER.finditer(result))
     if not numbers:

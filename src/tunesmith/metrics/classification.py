@@ -49,7 +49,9 @@ def log_odds(logits: np.ndarray) -> np.ndarray:
     others = logs.copy()
     np.put_along_axis(others, top, -np.inf, axis=1)
     most = others.max(axis=1, keepdims=True)
-    rest = most + np.log(np.exp(others - most).sum(axis=1, keepdims=True))
+    base = np.where(np.isneginf(most), 0.0, most)  # all others impossible: -inf - -inf would be no number
+    with np.errstate(divide="ignore"):
+        rest = base + np.log(np.exp(others - base).sum(axis=1, keepdims=True))
     odds = logs - np.log1p(-np.exp(others))
     np.put_along_axis(odds, top, np.take_along_axis(logs, top, axis=1) - rest, axis=1)
     return np.asarray(odds)

@@ -2,8 +2,8 @@
 
 Whole turns go first, a question and what was answered to it, and the system message stays; what is left is rendered
 anew, so that it is a chat as the template writes it. Where the last turn alone is still too long, the start of its
-question goes, down to a quarter of the room. An answer that leaves less than that to its question is cut, at its end
-and then without end token; its question then keeps up to half of the room.
+question goes, down to an eighth of the room beside what the generation prompt adds. An answer that leaves less than
+that to its question is cut, at its end and then without end token; its question then keeps a quarter of the room.
 """
 
 from __future__ import annotations
@@ -87,14 +87,14 @@ def _cut_tokens(tokenizer: Any, chat: Chat, aligned: Aligned, ids: list[int], mo
         return Kept(ids[-most:], (), 0, "prompt")
     first = aligned.ranges[-1].first
     begin = int(ids[0] == tokenizer.bos_token_id and ids.count(ids[0]) == 1)
-    if len(ids) - first > most - max(min(first, most // 4), 1):
-        kept = max(min(first - begin, most // 2 - begin), 1)
-        front = ids[:begin] if first - kept >= begin and most > kept + begin + 1 else []
-        start = len(front) + kept
-        short = [*front, *ids[first - kept : first + most - start]]
+    asking = _asking(tokenizer, chat, aligned)
+    start = min(first, max(most // 4, 1))
+    if len(ids) - first > most - max(min(start, most // 8 + asking), 1):
+        front = ids[:begin] if start > begin else []
+        short = [*front, *ids[first - start + len(front) : first + most - start]]
         answer = Range(start, min(most, start + aligned.ranges[-1].behind - first))
         return Kept(short, (answer,), len(front) if start < first else 0, "response")
-    enough = len(ids) - first + _asking(tokenizer, chat, aligned)
+    enough = len(ids) - first + max(asking, 1)
     head = _head(tokenizer, chat, aligned)
     head = head if most - head >= enough + 1 else begin if most - begin >= enough else 0
     gone = len(ids) - most
@@ -103,15 +103,15 @@ def _cut_tokens(tokenizer: Any, chat: Chat, aligned: Aligned, ids: list[int], mo
 
 
 def _asking(tokenizer: Any, chat: Chat, aligned: Aligned) -> int:
-    """How many tokens the generation prompt of the last answer has; at least 1."""
+    """How many tokens the generation prompt of the last answer has; 0 where that cannot be told."""
     place = max(number for number, each in enumerate(chat.messages) if each.get("role") == "assistant")
     asked = Chat(chat.messages[:place], chat.tools)
     try:
         begin = len(render(tokenizer, asked, ask=False))
     except DataError:
-        return 1
+        return 0
     first = aligned.ranges[-1].first
-    return max(sum(stop > begin for stop in aligned.stops[:first]), 1)
+    return sum(stop > begin for stop in aligned.stops[:first])
 
 
 def _head(tokenizer: Any, chat: Chat, aligned: Aligned) -> int:

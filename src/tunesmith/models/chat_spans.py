@@ -95,9 +95,9 @@ def _rendered(chat: Chat, text: str, places: Sequence[int], spans: Mapping[int, 
         len(rewritten),
         sum(bool(message.get("tool_calls")) for message in rewritten),
         sum(
-            _bare(message.get("reasoning_content") or "") not in _bare(text[slice(*spans[place])])
+            _bare(thoughts) not in _bare(text[slice(*spans[place])])
             for place, message in wanted.items()
-            if place in spans
+            if place in spans and (thoughts := message.get("reasoning_content"))
         ),
     )
 

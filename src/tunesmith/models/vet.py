@@ -182,7 +182,7 @@ def check_vocabulary(model: nn.Module, processor: Any) -> None:
     plain text brings are tolerated, and a text that names one is refused when the model is given it (`rowless`)."""
     words: Any = model.get_input_embeddings()  # type: ignore[operator]
     rows = int(words.weight.shape[0])
-    found = {i: token for token, i in sorted(processor.get_vocab().items(), key=lambda pair: pair[1]) if i >= rows}
+    found = dict(sorted((i, token) for token, i in processor.get_vocab().items() if i >= rows))
     spare = never_meant(processor, found)
     beyond = [f'"{token}" (id {i})' for i, token in found.items() if i not in spare]
     if beyond:

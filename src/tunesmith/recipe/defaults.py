@@ -16,7 +16,7 @@ from tunesmith.plugin import Options
 from tunesmith.recipe.recipe import Recipe
 
 REFERENCE_HIDDEN = 384  # the width at which the methods' rates were measured (MiniLM-L6-H384)
-LANGUAGE_HIDDEN = 576  # and those for language models (SmolLM2-135M)
+LANGUAGE_HIDDEN = 576  # and those for language models were measured or tried at (SmolLM2-135M)
 PATCH_BYTES = 16 * 16 * 3 * 4  # of a picture as the model is given it
 SEEN_A_CLASS = 300  # examples of each class that a run sees at least, where classes are many
 

@@ -118,6 +118,8 @@ def _fits(target: Path, facts: dict[str, Any]) -> bool:
         told = json.loads((target / MADE_FROM).read_text(encoding="utf-8"))
         files = told.pop("files")
         weights = any(name.endswith(".safetensors") for name in files)
+        if WAYS not in told["adapter"]:  # older: runs that began from it hold to its config.json
+            facts = {**facts, "adapter": {n: sha256 for n, sha256 in facts["adapter"].items() if n != WAYS}}
         return weights and told == facts and all(file_sha256(target / name) == sha256 for name, sha256 in files.items())
     except (OSError, ValueError, KeyError, AttributeError):
         return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.errors import Fault, RecipeError, RunError
-from tunesmith.forgetting.measures import lost, summary
+from tunesmith.forgetting.measures import lost, nothing_to_score, summary
 from tunesmith.forgetting.old_tasks import OpenTask, open_old_tasks
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.retention.base import Held, Penalty
@@ -35,7 +35,7 @@ class Untouched:
 
     tasks: tuple[OpenTask, ...]
     skipped: tuple[str, ...]
-    """Old tasks that there are not, in words."""
+    """Old tasks that there are not, or that no choice goes by, in words."""
     answers: Mapping[str, np.ndarray]
     """By `NAME/test` and `NAME/validation`."""
 
@@ -76,7 +76,7 @@ def untouched(ready: Ready, folder: Path) -> Untouched:
         choosing=chooses(ready.recipe),
     )
     if known is not None:
-        return Untouched(tasks, skipped, known)
+        return Untouched(tasks, (*skipped, *_without_choice(ready.recipe, tasks, known)), known)
     found = {f"{task.name}/{part}": task.untouched(part) for task in tasks for part in task.parts}
     if device.is_main and tasks:
         with disk_faults(kept):
@@ -85,7 +85,21 @@ def untouched(ready: Ready, folder: Path) -> Untouched:
             np.savez(unfinished, **found)  # type: ignore[arg-type]
             write_json(noted, files)
             unfinished.replace(kept)
-    return Untouched(tasks, skipped, found)
+    return Untouched(tasks, (*skipped, *_without_choice(ready.recipe, tasks, found)), found)
+
+
+def _without_choice(recipe: Recipe, tasks: Sequence[OpenTask], answers: Mapping[str, np.ndarray]) -> list[str]:
+    """Old tasks that no choice of this run goes by, in words."""
+    told = "has nothing to score (no true box) where the run chooses by old tasks, so it is left out there"
+    # Of other scores than AP there is always something, and they need not be counted once more.
+    boxes = [task for task in tasks if chooses(recipe) and task.main.name.startswith("ap")]
+    return [f"the old task {task.name} {told}" for task in boxes if nothing_to_score(_first(task, answers), task.main)]
+
+
+def _first(task: OpenTask, answers: Mapping[str, np.ndarray]) -> float:
+    """The untouched model's main score on the examples that choose."""
+    part = task.parts[-1]
+    return task.score(answers[f"{task.name}/{part}"], part)[task.main.name]
 
 
 def _must_be_same(noted: Path, files: Mapping[str, str]) -> None:
@@ -179,12 +193,14 @@ def at_evaluation(ready: Ready, learning: Learning, guarded: Guard) -> Callable[
 
 
 def scores_now(learning: Learning, old: Untouched) -> dict[str, tuple[float, float]]:
-    """Of each old task, on the examples that choose: its main score now, and what it has lost since the start."""
+    """Of each old task, on the examples that choose: its main score now, and what it has lost since the start. One that
+    had nothing to score there is left out, so that no choice goes by it."""
     found = {}
     for task in old.tasks:
-        part = task.parts[-1]
+        part, first = task.parts[-1], _first(task, old.answers)
+        if nothing_to_score(first, task.main):
+            continue
         now = task.score(task.answers(learning.model, part), part)[task.main.name]
-        first = task.score(old.answers[f"{task.name}/{part}"], part)[task.main.name]
         found[task.name] = now, lost(first, now, task.main)
     return found
 

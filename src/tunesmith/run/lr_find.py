@@ -179,9 +179,8 @@ def has_diverged(losses: Sequence[float]) -> bool:
         return False
     means = np.convolve(losses, np.ones(WINDOW) / WINDOW, mode="valid")
     first = float(means[0])
-    error = float(np.diff(losses[:-WINDOW]).std(ddof=1)) / np.sqrt(
-        2 * WINDOW
-    )  # a change holds the chance of two losses
+    # A change holds the chance of two losses.
+    error = float(np.diff(losses[:-WINDOW]).std(ddof=1)) / np.sqrt(2 * WINDOW)
     bound = first + max(DIVERGED * (first - float(means.min())), 0.5 * abs(first)) + SURE * error
     return int(np.sum(np.asarray(losses[-WINDOW:]) > bound)) >= HIGH
 

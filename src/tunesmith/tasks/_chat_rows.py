@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tunesmith.chats import UNLEARNED, Chat
@@ -27,10 +27,18 @@ def chat_rows(
 
 
 def window(row: Encoded, number: int, limit: int) -> Encoded:
-    """One window of a row that was split, 0-based; what became of the answers stands in the first alone."""
+    """One window of a row that was split, 0-based; what became of the answers stands in the first that is kept."""
     part = slice(number * limit, (number + 1) * limit)
-    facts = row["answers"] if number == 0 else [0] * FACTS
+    facts = row["answers"] if number == next(learned_windows(row, limit), 0) else [0] * FACTS
     return {"input_ids": row["input_ids"][part], "labels": row["labels"][part], "answers": facts}
+
+
+def learned_windows(row: Encoded, limit: int) -> Iterator[int]:
+    """The windows of a row, 0-based, in which something is learned, which their first token never is."""
+    labels = row["labels"]
+    for number in range(-(-len(labels) // limit)):
+        if any(label != UNLEARNED for label in labels[number * limit + 1 : (number + 1) * limit]):
+            yield number
 
 
 def told(encoded: Any, tokenizer: Any) -> list[tuple[str, bool, str]]:
@@ -48,8 +56,11 @@ def told(encoded: Any, tokenizer: Any) -> list[tuple[str, bool, str]]:
 
 def _not_learned(encoded: Any) -> list[str]:
     """What is not learned of the answers of all rows, in words, one idea a line."""
-    rows = (encoded[i]["answers"] for i in range(len(encoded)))
-    answers, rewritten, calls, unthought, cut = (int(sum(column)) for column in zip(*rows, strict=True))
+    if hasattr(encoded, "summed"):  # on disk, where a row at a time takes seconds
+        sums = encoded.summed("answers", FACTS)
+    else:
+        sums = map(sum, zip(*(row["answers"] for row in encoded), strict=True))
+    answers, rewritten, calls, unthought, cut = map(int, sums)
     found = []
     if rewritten:
         which = f" ({calls:,} of them calls of tools)" if calls else ""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from tunesmith.chats import UNLEARNED, Chat
+from tunesmith.chats import Chat
 from tunesmith.errors import TunesmithError
 from tunesmith.tasks import _chat_rows as chat_rows
 from tunesmith.tasks import _language as language
@@ -115,9 +115,8 @@ class CausalLm(Task):
         if windows > 1 and self.overlong == "drop":
             return f"{len(row['input_ids']):,} tokens are more than task.max_length={limit} (task.overlong: drop)"
         if windows > 1 and self._splits(example):
-            learn = [n for n in range(windows) if _learned(row["labels"][n * limit + 1 : (n + 1) * limit])]
-            return tuple(learn) or _NOTHING
-        return (0,) if _learned(row["labels"][1:]) else _NOTHING
+            return tuple(chat_rows.learned_windows(row, limit)) or _NOTHING
+        return tuple(chat_rows.learned_windows(row, len(row["labels"]) or 1)) or _NOTHING
 
     def _splits(self, example: Example) -> bool:
         plain = Chat.from_json(str(example.inputs["chat"])).text is not None
@@ -224,8 +223,4 @@ class CausalLm(Task):
         return chat_rows.told(part.encoded, processor)
 
 
-_NOTHING = "nothing of it would be learned: no answer has a token"
-
-
-def _learned(labels: Sequence[int]) -> bool:
-    return any(label != UNLEARNED for label in labels)
+_NOTHING = "nothing of it would be learned: no answer has a token, or all are only to be read (weight: 0, train: false)"

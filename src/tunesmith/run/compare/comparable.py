@@ -25,6 +25,12 @@ def same_examples(rows: Sequence[Sequence[Judged]]) -> list[int]:
     return groups[most] if len(most) == 1 else groups[most][:1]
 
 
+def none_shared(rows: Sequence[Sequence[Judged]]) -> bool:
+    """Whether no two rows were scored on the same test examples, though several have a score that is a number."""
+    scored = [runs for runs in rows if runs and not any(math.isnan(run.value) for run in runs)]
+    return len(scored) > 1 and len(same_examples(rows)) == 1
+
+
 def lost(run: Judged, task: str) -> Interval | None:
     """What one run lost of an old task, from its scores.json: initial minus last, ends NaN where it has none; None
     where that is not known."""

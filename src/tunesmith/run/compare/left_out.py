@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from tunesmith.run.compare.comparable import chosen_by
 from tunesmith.run.compare.verdict import Row, comparable
@@ -20,18 +20,30 @@ def left_out(rows: Sequence[Row]) -> list[str]:
             f"Not compared with {rows[compared[0]].name} and those scored as it was, since test examples differ or the "
             f"score is no number: {told}."
         )
-    for row in (rows[number] for number in compared if rows[number].broken):
+    for olds, some in _grouped([(row.broken, row) for row in (rows[number] for number in compared)]):
+        told, it = ", ".join(_scored(row) for row in some), "it" if len(some) == 1 else "they"
         said.append(
-            f"Never advised, and on no front: {_scored(row)}, since {' and '.join(row.broken)} had a score before it "
-            f"and {'has' if len(row.broken) == 1 else 'have'} no number any more, so that what it forgot is not known."
+            f"Never advised, and on no front: {told}, since {' and '.join(olds)} had a score before "
+            f"and {'has' if len(olds) == 1 else 'have'} no number any more, so that what {it} forgot is not known."
         )
-    for row in rows:
-        if olds := chosen_by(row.runs):
-            said.append(
-                f"{row.name} chose its state by the very examples that {' and '.join(olds)} "
-                f"{'is' if len(olds) == 1 else 'are'} reported on: on others it may have lost more."
-            )
+    scored = [row for row in rows if row.runs]
+    for olds, some in _grouped([(tuple(chosen_by(row.runs)), row) for row in scored]):
+        who = "All rows" if 1 < len(some) == len(scored) else " and ".join(row.name for row in some)
+        its, it = ("its state", "it") if len(some) == 1 else ("their states", "they")
+        said.append(
+            f"{who} chose {its} by the very examples that {' and '.join(olds)} "
+            f"{'is' if len(olds) == 1 else 'are'} reported on: on others {it} may have lost more."
+        )
     return said
+
+
+def _grouped(rows: Iterable[tuple[tuple[str, ...], Row]]) -> list[tuple[tuple[str, ...], list[Row]]]:
+    """Rows by the same old tasks, in their order; those without any left out."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for olds, row in rows:
+        if olds:
+            groups.setdefault(olds, []).append(row)
+    return list(groups.items())
 
 
 def _scored(row: Row) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run.compare.charts import axis_of, pictures, reach
+from tunesmith.run.compare.comparable import none_shared
 from tunesmith.run.compare.verdict import Pair, Row, comparable, lower_is_better
 from tunesmith.run.compare.verdict_words import amount
 from tunesmith.run.report_parts import words
@@ -22,8 +23,8 @@ from tunesmith.train.checkpoint import write_atomically
 from tunesmith.types import Interval
 
 HOW = (
-    "Every run is scored on the same test examples; seeds differ in the training alone (start of the new head, order "
-    "of the examples, dropout), never in which examples are held out.",
+    "Runs are scored on the same test examples, but for rows that the verdict names; seeds differ in the training "
+    "alone (start of the new head, order of the examples, dropout), never in which examples are held out.",
     "Intervals hold two sources of chance: other test examples (resampled) and, from two runs a row on, other seeds "
     "(their own spread, with t quantiles). They lie rather too wide than too narrow.",
     "Two rows are compared on the same resamples of the same examples; where the score is a share of right answers, "
@@ -66,7 +67,8 @@ def context(rows: Sequence[Row], pairs: Sequence[Pair], recipe: Recipe) -> dict[
     olds = _olds(shown)
     axis = axis_of(shown)
     gaps = [_gap(rows, pair, lower) for pair in _ordered(pairs, ranked)]
-    best = rows[ranked[0]].name if ranked else ""
+    alone = none_shared([row.runs for row in rows])
+    best = rows[ranked[0]].name if ranked and not rows[ranked[0]].broken and not alone else ""
     return {
         "about": _about(recipe, rows),
         "metric": words.name(_metric(shown[0])) if shown else "",

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from tunesmith.run.compare.chance import SHARE, added, flipped, front, half_width, holm, tail, with_seeds
-from tunesmith.run.compare.comparable import lost, old_names, same_examples, went_wrong
+from tunesmith.run.compare.comparable import lost, none_shared, old_names, same_examples, went_wrong
 from tunesmith.run.compare.judged import Judged
 from tunesmith.types import Interval
 
@@ -140,7 +140,7 @@ def put_on_front(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
     """The rows with `on_front` set, and what the front is over. What was not measured in every row that may be on it is
     no criterion."""
     some = [number for number in comparable(rows) if not rows[number].broken]
-    if not some:
+    if not some or none_shared([row.runs for row in rows]):
         return list(rows), []
     sign = 1.0 if lower_is_better(rows[some[0]]) else -1.0
     olds = [name for name in rows[some[0]].forgetting if all(name in rows[n].forgetting for n in some)]

@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from tunesmith.run.compare.comparable import none_shared
 from tunesmith.run.compare.left_out import left_out
 from tunesmith.run.compare.verdict import SHARES, Pair, Row, comparable, lower_is_better
 from tunesmith.run.report_parts import words
@@ -32,6 +33,8 @@ def verdict(rows: Sequence[Row], pairs: Sequence[Pair], over: Sequence[str]) -> 
         return ["No run ended well, so there is nothing to compare.", *ending]
     if not sound:
         return ["No row can be advised here.", *ending]
+    if none_shared([row.runs for row in rows]):
+        return ["These rows were scored on different test examples, so none is advised.", *ending]
     best = _best(rows, sound)
     if len(sound) == 1:
         only = "has a finished run" if len(some) == 1 else "is left to advise"
@@ -176,7 +179,8 @@ def _caveats(rows: Sequence[Row], some: Sequence[int]) -> list[str]:
             else f"Of {_listed([rows[n].name for n in some if len(rows[n].runs) == 1])} there is one run only: its "
             "spread over seeds is unknown."
         )
-    examples = rows[some[0]].runs[0].examples if some else 0
+    compared = comparable(rows)
+    examples = rows[compared[0]].runs[0].examples if compared else 0
     if 0 < examples < FEW_EXAMPLES:
         said.append(f"There are only {examples} test examples: only large differences can show.")
     if some and not any(rows[n].forgetting or rows[n].broken for n in some):

@@ -202,17 +202,19 @@ def headline(scores: Mapping[str, Any], examples: int | None) -> dict[str, str]:
     if change is None and before is not None and after is not None:
         change = [after - before, None, None]
     if change is not None:
-        words |= _verdict(change, scores["main_score"].get("better", "higher"))
+        first = scores.get("before", {}).get(main)
+        nothing = first is not None and first == first and before is None
+        words |= _verdict(change, scores["main_score"].get("better", "higher"), nothing=nothing)
     return words
 
 
-def _verdict(change: list[Any], better: str) -> dict[str, str]:
+def _verdict(change: list[Any], better: str, *, nothing: bool) -> dict[str, str]:
     value, low, high = change
     if value != value:
         return {
             "sure": "unclear",
             "gain": signed(value),
-            "verdict": "The change is not known: there is nothing to score.",
+            "verdict": f"The change is not known{': there is nothing to score' if nothing else ''}.",
         }
     told = low is not None and high is not None and low == low
     if told and low <= 0 <= high:

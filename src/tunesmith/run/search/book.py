@@ -17,19 +17,22 @@ from tunesmith.errors import RunError
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run.contents import contents
 from tunesmith.run.folder import write_json
-from tunesmith.run.search.checks import values_of
+from tunesmith.run.search.checks import refusals, values_of
 from tunesmith.run.search.space import Dimension
 from tunesmith.run.search.trials import Pruning
 from tunesmith.types import MainScore
 
 FILE = "search.json"
+VERSION = 2
+"""Of what a search keeps of its trials. Before 2, which was not written down, what old tasks lost under a retention
+that moves the weights at the end was of the test part."""
 
 
 @dataclass(frozen=True, slots=True)
 class Book:
     """recipe: the default, paths absolute. asked: the dimensions as given. space: those with defaults filled in; main:
     the score that decides; validation: which rows the validation part holds; the three are None until the default
-    recipe is resolved. files: hashes of what the recipe reads."""
+    recipe is resolved. files: hashes of what the recipe reads. version: `VERSION` when it was begun."""
 
     folder: Path
     recipe: Recipe
@@ -40,6 +43,7 @@ class Book:
     main: MainScore | None = None
     validation: str | None = None
     files: Mapping[str, str] = field(default_factory=dict)
+    version: int = VERSION
 
     @property
     def base(self) -> Recipe:
@@ -70,6 +74,7 @@ class Book:
                 "main_score": None if self.main is None else asdict(self.main),
                 "validation": self.validation,
                 "files": dict(self.files),
+                "version": self.version,
             },
         )
 
@@ -98,7 +103,34 @@ def open_book(
             f"{folder} holds another search: {', '.join(changed)} differ. Go on with that one by the command that "
             "began it, or name another --output."
         )
+    _refuse_what_is_too_old(found)
     return found, True
+
+
+def _refuse_what_is_too_old(book: Book) -> None:
+    """RunError where what an older version began or kept would not be begun or kept now."""
+    refused = refusals(book.space or (), book.recipe)
+    if refused:
+        told = "; ".join(f"{path}: {why}" for path, why in refused.items())
+        raise RunError(
+            f"{book.folder} holds a search begun by an older version that searched over {', '.join(refused)} ({told}). "
+            "Name another --output."
+        )
+    if book.forgetting and book.version < VERSION and _holds_at_end(book):
+        raise RunError(
+            f"{book.folder} was begun by an older version, which judged trials by what old tasks lost on the test "
+            "part where a retention moves the weights at the end (wise_ft). Trials are now judged by "
+            "validation examples, and the two cannot be compared: name another --output."
+        )
+
+
+def _holds_at_end(book: Book) -> bool:
+    """Whether a retention of this search chooses its point once training has ended."""
+    choices = [
+        choice for each in (*book.asked, *(book.space or ())) if each.path == "retention" for choice in each.choices
+    ]
+    recipes = [book.recipe, *(book.recipe.changed(f"retention={choice}") for choice in choices)]
+    return any(each.retention is not None and each.retention.at_end for each in recipes)
 
 
 def read_book(folder: Path) -> Book:
@@ -120,4 +152,5 @@ def read_book(folder: Path) -> Book:
         None if main is None else MainScore(**main),
         known["validation"],
         known.get("files", {}),
+        known.get("version", 1),
     )

@@ -68,6 +68,12 @@ def _one(dimension: Dimension, space: Sequence[Dimension], recipe: Recipe) -> tu
     return dimension, path_faults
 
 
+def refusals(space: Sequence[Dimension], recipe: Recipe) -> dict[str, str]:
+    """Why, by path, of what cannot be searched over."""
+    told = {each.path: _refusal(each.path, recipe) for each in space}
+    return {path: why for path, why in told.items() if why is not None}
+
+
 def _refusal(path: str, recipe: Recipe) -> str | None:
     """Why a path cannot be searched over by any recipe or by one of this task; None where it can."""
     found = next((p for p in REFUSED if path == p or (path.startswith(p + ".") and p != "task")), None)

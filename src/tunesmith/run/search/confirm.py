@@ -3,10 +3,12 @@
 The search took the best of many scores, so the winner's own score is too good by what chance gave it. On new seeds
 chance starts afresh: winner and default are run on each of them, on the same data, and compared seed by seed on the
 same validation examples. The interval (95 %) holds two sources of chance, added up as a comparison adds them
-(run/compare/chance.py): how the differences spread over seeds, and, of a score that is a share, the least that so many
-validation examples let it vary. What each example was answered is not kept of validation, so of a loss the interval is
-over seeds alone, and its words say so. Nor does any interval tell how far the search fitted these examples: it chose
-on them, and the more trials it made, the more. The test part, which no search looks at, tells that.
+(run/compare/chance.py): how the differences spread over seeds, and, of accuracy, the least that so many examples let it
+vary. What each example was answered is not kept of validation, so of any other score (a loss, micro F1, AP) the
+interval is over seeds alone, and its words say so. What old tasks lose is reckoned in the same way: where the interval
+is over seeds alone, more forgetting is said of these seeds only. Nor does any interval tell how far the search fitted
+these examples: it chose on them, and the more trials it made, the more. The test part, which no search looks at, tells
+that.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ from tunesmith.run.search.trials import Trial
 from tunesmith.types import Interval, MainScore
 
 Kind = Literal["better", "forgets", "unclear", "worse", "same", "open"]
-SHARES: Final = ("accuracy", "micro_f1", "ap")
-"""Main scores that are shares of what was answered rightly, 0 to 1."""
+SHARES: Final = ("accuracy",)
+"""Main scores to which each example counts 0 or 1, so that `least_variance` holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class Run:
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What the new seeds say. kind: `better`, `unclear`, `worse`; `forgets` where the score is better and old tasks
-    surely lose more; `same` where the default itself won; `open` where runs are missing. gain: winner minus default,
+    lose more; `same` where the default itself won; `open` where runs are missing. gain: winner minus default,
     above 0 is better, with its interval. forgotten: what the winner loses of old tasks minus what the default loses
     (below 0 is better), where that is an objective."""
 
@@ -81,9 +83,11 @@ def verdict(
     failed: Mapping[Path, str],
     *,
     examples: int,
+    old_rows: int | None = None,
 ) -> Verdict:
     """What the runs that ended say. scores: of each its main score and what it forgot; failed: why others have none;
-    examples: of validation, on which all are scored."""
+    examples: of validation, on which all are scored; old_rows: of old tasks, None where what they lose is no difference
+    of shares of so many."""
     lost = [f"on seed {run.seed} the {run.who} failed: {failed[run.folder]}" for run in runs if run.folder in failed]
     pairs = _pairs(runs, scores)
     seeds = tuple(pairs)
@@ -103,11 +107,11 @@ def verdict(
     forgotten = None
     lost_by = [(a[1], b[1]) for a, b in pairs.values()]
     if all(a is not None and b is not None for a, b in lost_by):
-        forgotten = spread([b - a for a, b in lost_by if a is not None and b is not None])
+        forgotten = spread([b - a for a, b in lost_by if a is not None and b is not None], old_rows)
     kind: Kind = "better" if gain.low > 0 else "worse" if gain.high < 0 else "unclear"
     if kind == "better" and forgotten is not None and forgotten.low > 0:
         kind = "forgets"
-    return Verdict(kind, _words(kind, main, gain, forgotten, len(pairs), counted), *values, gain, forgotten)
+    return Verdict(kind, _words(kind, main, gain, forgotten, len(pairs), counted, old_rows), *values, gain, forgotten)
 
 
 def spread(values: Sequence[float], examples: int | None = None) -> Interval:
@@ -123,7 +127,8 @@ def least_variance(difference: float, examples: int) -> float:
     """The least variance that a difference d between two shares of the same n examples can have: (|d| - d^2) / n.
 
     Each example counts -1, 0 or 1, and d is their mean; fewest differ where all that differ do so the same way, |d| of
-    them, and then their variance is |d| - d^2. Of micro F1 and AP, which are no means over examples, it is about that.
+    them, and then their variance is |d| - d^2. Of other scores it is not: AP of pictures that each gain a little has
+    less, and micro F1 is no mean over examples.
     """
     return max(0.0, abs(difference) - difference**2) / examples
 
@@ -168,7 +173,8 @@ def confirm(session: Session, winner: Trial | None, default: Trial) -> Verdict:
                 failed[ended.folder] = ended.reason
         session.breathe()
     examples = folders.manifest_of(book.trial(0))["data"]["summary"]["split_sizes"]["validation"]
-    return verdict(book.main, runs, scores, failed, examples=examples)
+    old_rows = folders.old_rows(book.trial(0), SHARES) if book.forgetting else None
+    return verdict(book.main, runs, scores, failed, examples=examples, old_rows=old_rows)
 
 
 def _without_runs(winner: Trial | None, default: Trial, seeds: int) -> Verdict | None:
@@ -198,7 +204,13 @@ def _pairs(
 
 
 def _words(
-    kind: Kind, main: MainScore, gain: Interval, forgotten: Interval | None, seeds: int, examples: int | None
+    kind: Kind,
+    main: MainScore,
+    gain: Interval,
+    forgotten: Interval | None,
+    seeds: int,
+    examples: int | None,
+    old_rows: int | None,
 ) -> str:
     name = main.name
     between = f"{gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
@@ -206,9 +218,10 @@ def _words(
     how = f"validation {name}, mean over {seeds} new seeds with 95 % interval over {over}"
     if main.better == "lower":
         how += ", sign turned so that above 0 is better"
+    more = "surely forgets more" if old_rows else "forgets more on these seeds"
     said = {
         "better": f"Better than the default by {between} ({how}).",
-        "forgets": f"Better than the default by {between} ({how}), but it surely forgets more.",
+        "forgets": f"Better than the default by {between} ({how}), but it {more}.",
         "worse": f"Worse than the default on new seeds: {between} ({how}). Keep the default.",
         "unclear": f"Not better than the default as far as {seeds} new seeds tell: {between} ({how}).",
     }[kind]

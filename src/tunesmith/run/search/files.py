@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from tunesmith.run.folder import write_json
+from tunesmith.run.search import trial_folder as folders
 from tunesmith.run.search.book import Book
 from tunesmith.run.search.checks import values_of
 from tunesmith.run.search.confirm import Verdict
@@ -44,6 +45,19 @@ def write_files(found: Searched) -> None:
         write_atomically(found.folder / "best.yaml", best_recipe(found, found.best))
 
 
+def chosen_on(found: Searched) -> str:
+    """A sentence on old tasks by whose reported examples trials were chosen too; empty where there is none."""
+    best = found.best
+    names = () if best is None else folders.chosen_on(found.book.trial(best.number), forgetting=found.book.forgetting)
+    if not names:
+        return ""
+    one = len(names) == 1
+    return (
+        f"the old task{'' if one else 's'} {' and '.join(names)} {'has' if one else 'have'} one part only, so that the "
+        "examples that are reported also chose: on others more may be lost."
+    )
+
+
 def best_recipe(found: Searched, best: Trial) -> str:
     """The best recipe as a file for `tunesmith fit`, with where it came from."""
     main = found.book.main
@@ -60,7 +74,7 @@ def best_recipe(found: Searched, best: Trial) -> str:
         f"Trial {best.number}: validation {main.name} {best.values[0]:.4f}"
         + (f"; the default, trial 0: {default[0]:.4f}." if default and best.number else "."),
         found.verdict.words,
-        "Scores are those of validation examples; the test part was not looked at.",
+        f"Scores are those of validation examples; {chosen_on(found) or 'the test part was not looked at.'}",
         "What it changes of the recipe that was searched from:" if best.settings else "It is the default as it was.",
         *(f"  {path}: {before.get(path)} -> {value}" for path, _, value in (s.partition("=") for s in best.settings)),
         f"Its run: {found.book.trial(best.number)}",

@@ -19,7 +19,7 @@ from tunesmith.run.report_parts import words
 from tunesmith.run.report_parts.charts import Line, line_chart
 from tunesmith.run.report_parts.pages import environment, style_of
 from tunesmith.run.search.checks import values_of
-from tunesmith.run.search.files import Searched
+from tunesmith.run.search.files import Searched, chosen_on
 from tunesmith.run.search.space import Dimension
 from tunesmith.run.search.trials import Trial, Trials
 from tunesmith.run.search.winner import front
@@ -57,6 +57,7 @@ def context(found: Searched, trials: Trials) -> dict[str, Any]:
         "verdict": found.verdict,
         "gain": found.verdict.gain,
         "best": best,
+        "chosen_on": chosen_on(found)[:1].upper() + chosen_on(found)[1:],
         "default": found.trials[0],
         "seconds": found.seconds,
         "counts": {s: sum(t.state == s for t in found.trials) for s in ("complete", "pruned", "failed", "running")},

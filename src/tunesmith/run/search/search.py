@@ -4,8 +4,9 @@ recipe and space -> folder and lock -> the default as trial 0, which resolves th
 in a process of its own -> the winner confirmed -> best.yaml, trials.json, search.html. Started again after any end it
 goes on: what it knows stands in its folder, and a trial that was under way goes on with its own run.
 
-The test part is never looked at: trials are chosen, pruned and confirmed by evaluations on validation examples, read
-from `events.jsonl` (run/search/trial_folder.py).
+Trials are chosen, pruned and confirmed by evaluations on validation examples, read from `events.jsonl`
+(run/search/trial_folder.py); the test part is not looked at. Old tasks that have one part only are the exception: what
+is reported of them is of the examples that chose, and best.yaml and the page say so.
 """
 
 from __future__ import annotations

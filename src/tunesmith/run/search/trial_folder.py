@@ -3,7 +3,9 @@
 What a search knows of a trial it reads from `events.jsonl` and the manifest alone: scores of evaluations, which are
 those of validation examples. Of `scores.json`, where the test part's scores stand too, it reads which step was
 delivered, the scores on validation examples, and what a retention that moved the weights at the end saw there of old
-tasks at the point it chose; so no choice can depend on the test part.
+tasks at the point it chose. So no choice depends on the test part, but for one thing: an old task that has one part
+only (a task of the harness, data without a test or without a validation part) is asked on the examples that are
+reported (`chosen_on`).
 """
 
 from __future__ import annotations
@@ -12,11 +14,13 @@ import functools
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+import numpy as np
 
 from tunesmith.errors import DiskError, FolderInUseError
 from tunesmith.run.folder import locked, read_recipe
@@ -156,6 +160,42 @@ def _lost_at_point(retention: Mapping[str, Any]) -> list[float]:
     share = retention.get("share")
     points = [point for point in retention.get("curve", ()) if point.get("share") == share]
     return [float(value) for point in points[:1] for value in point.get("forgetting", {}).values()]
+
+
+def chosen_on(folder: Path, *, forgetting: bool) -> tuple[str, ...]:
+    """Old tasks of a finished run by whose reported examples it was chosen too: those of one part. forgetting: whether
+    they were an objective; else those count by which the run chose its own state."""
+    return tuple(name for name, told in _old_tasks(folder).items()
+                 if told.get("chosen_by") or (forgetting and _in_one_part(told)))  # fmt: skip
+
+
+def old_rows(folder: Path, shares: Collection[str]) -> int | None:
+    """The fewest examples that an old task of a finished run is asked on while it learns; None where there is none, or
+    the main score of one is not among `shares`."""
+    found, file = [], folder / "predictions" / "old_before.npz"
+    for name, told in _old_tasks(folder).items():
+        if told["main_score"]["name"] not in shares:
+            return None
+        if _in_one_part(told):
+            found.append(int(told["rows"]))
+        elif file.is_file():
+            with np.load(file, allow_pickle=False) as answers:
+                found.append(len(answers[f"{name}/{told['highest_part']}"]))
+        else:
+            return None
+    return min(found, default=None)
+
+
+def _in_one_part(told: Mapping[str, Any]) -> bool:
+    """Whether an old task is reported on the examples that it was asked on while the run learned."""
+    return "part" in told and told["part"] == told.get("highest_part")
+
+
+def _old_tasks(folder: Path) -> dict[str, dict[str, Any]]:
+    if not is_finished(folder):
+        return {}
+    scores = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+    return dict(scores.get("old_tasks") or {})
 
 
 def set_gate(folder: Path, step: int, *, go_on: bool) -> None:
