@@ -18,8 +18,8 @@ from tunesmith.types import ModelSource, Pretrained
 
 # The same examples in every run, so that what passed here passes in CI; HYPOTHESIS=explore draws new ones.
 # A busy machine draws slowly, which is no fault of a test.
-settings.register_profile("fixed", derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("explore")
+settings.register_profile("fixed", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("explore", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS", "fixed"))
 
 TINY_MODELS = ("bert", "roberta", "distilbert", "electra", "deberta-v2", "albert", "modernbert", "gpt2", "llama")
