@@ -295,6 +295,15 @@ def test_forgetting_is_told_only_when_it_was_measured(tmp_path: Path) -> None:
     assert "What was forgotten" in page.text
     assert "+0.060" in page.text
     assert "+0.210" in page.text  # a likelihood that rises is loss too
+    scores["old_tasks"] = {
+        "auto": {
+            "main_score": {"name": "agreement", "better": "higher"},
+            "before": {"agreement": 1.0, "kl": 0.0},
+            "after": {"agreement": 0.7, "kl": 0.77},
+        }
+    }
+    write_json(folder / "scores.json", scores)
+    assert "+0.770" in report(folder)[0].text  # so is a divergence
 
 
 def test_what_could_not_be_scored_is_not_called_worse_or_lost(tmp_path: Path) -> None:

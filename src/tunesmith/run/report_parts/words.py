@@ -47,7 +47,7 @@ NAMES = {
     "likelier": ("Likelier", "share of pairs whose preferred answer the model would sooner give, token for token"),
     "drift": ("Drift", "how far the model has moved on answers to other questions, in nats"),
 }
-LOWER_IS_BETTER = ("nll", "ece", "loss", "perplexity")
+LOWER_IS_BETTER = ("nll", "ece", "loss", "perplexity", "kl")
 BY_CLASS = ("f1/", "ap/")
 """How the names of single classes' scores begin."""
 PICTURE_TASKS = ("image_classification", "object_detection")
