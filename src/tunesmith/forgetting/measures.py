@@ -21,6 +21,7 @@ import numpy as np
 
 from tunesmith.forgetting.base import OpenTask
 from tunesmith.metrics import interval
+from tunesmith.metrics.boxes import nothing_to_score
 from tunesmith.metrics.classification import log_softmax
 from tunesmith.types import Interval, MainScore
 
@@ -28,14 +29,9 @@ from tunesmith.types import Interval, MainScore
 def lost(first: float, last: float, main: MainScore) -> float:
     """`first` minus `last`, or the reverse where lower is better: above 0 is lost. NaN where there was nothing to
     score."""
-    if nothing_to_score(first, main) or nothing_to_score(last, main):
+    if nothing_to_score(main.name, first) or nothing_to_score(main.name, last):
         return float("nan")
     return first - last if main.better == "higher" else last - first
-
-
-def nothing_to_score(value: float, main: MainScore) -> bool:
-    """Whether a score is the -1 by which COCO's say that no picture holds a true box."""
-    return main.name.startswith("ap") and value < 0
 
 
 def highest(values: Sequence[float], main: MainScore) -> float:

@@ -28,6 +28,11 @@ NONE = -1.0
 """The score where there is no truth."""
 
 
+def nothing_to_score(name: str, value: float) -> bool:
+    """Whether a score of that name is the -1 by which COCO's say that no picture holds a true box."""
+    return name.startswith("ap") and value < 0
+
+
 class Curve(NamedTuple):
     """Precision of one class at 101 recalls from 0 to 1, and the score of the detection that reaches each; both are 0
     where the recall is not reached."""

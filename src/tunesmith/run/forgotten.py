@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from tunesmith.errors import Fault, RecipeError, RunError
-from tunesmith.forgetting.measures import lost, nothing_to_score, summary
+from tunesmith.forgetting.measures import lost, summary
 from tunesmith.forgetting.old_tasks import OpenTask, open_old_tasks
+from tunesmith.metrics.boxes import nothing_to_score
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.retention.base import Held, Penalty
 from tunesmith.run.contents import old_contents
@@ -91,9 +92,8 @@ def untouched(ready: Ready, folder: Path) -> Untouched:
 def _without_choice(recipe: Recipe, tasks: Sequence[OpenTask], answers: Mapping[str, np.ndarray]) -> list[str]:
     """Old tasks that no choice of this run goes by, in words."""
     told = "has nothing to score (no true box) where the run chooses by old tasks, so it is left out there"
-    # Of other scores than AP there is always something, and they need not be counted once more.
-    boxes = [task for task in tasks if chooses(recipe) and task.main.name.startswith("ap")]
-    return [f"the old task {task.name} {told}" for task in boxes if nothing_to_score(_first(task, answers), task.main)]
+    boxes = [t for t in tasks if chooses(recipe) and t.main.name.startswith("ap")]  # other scores are always there
+    return [f"the old task {t.name} {told}" for t in boxes if nothing_to_score(t.main.name, _first(t, answers))]
 
 
 def _first(task: OpenTask, answers: Mapping[str, np.ndarray]) -> float:
@@ -198,7 +198,7 @@ def scores_now(learning: Learning, old: Untouched) -> dict[str, tuple[float, flo
     found = {}
     for task in old.tasks:
         part, first = task.parts[-1], _first(task, old.answers)
-        if nothing_to_score(first, task.main):
+        if nothing_to_score(task.main.name, first):
             continue
         now = task.score(task.answers(learning.model, part), part)[task.main.name]
         found[task.name] = now, lost(first, now, task.main)

@@ -170,9 +170,11 @@ def name(metric: str) -> str:
 
 def measured(metric: str, value: Any) -> Any:
     """A score, or None where there was nothing to score: no number, or the -1 that COCO's scores then say."""
+    from tunesmith.metrics.boxes import nothing_to_score
+
     if not isinstance(value, int | float) or value != value:
         return None
-    return None if metric.startswith("ap") and value < 0 else value
+    return None if nothing_to_score(metric, value) else value
 
 
 def noun(task: str) -> str:
