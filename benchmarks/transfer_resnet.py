@@ -1,14 +1,14 @@
 """A ResNet-18 that learned five Fashion-MNIST classes, fine-tuned on the other five at 100 pictures a class.
 
     python benchmarks/transfer_resnet.py --data FOLDER [--methods full head ... scratch] [--seeds 0 1 2]
-        [--pretrain-each 6000] [--pretrain-epochs 4] [--work FOLDER] [--out FILE]
+        [--first 0 1 2 3 4] [--pretrain-each 6000] [--pretrain-epochs 4] [--work FOLDER] [--out FILE]
 
-FOLDER holds the four IDX files (Debian: package dataset-fashion-mnist). The network is drawn and trained on classes 0
-to 4 by tunesmith itself (`model.pretrained: false`), then fine-tuned from that run's best/ on classes 5 to 9; `scratch`
-is the same network, drawn anew, with full tuning on the same pictures, steps and rate of a new network, and
-`scratch_default` the same with the defaults (`--method full model.pretrained=false` and nothing else). `full_alike`
+FOLDER holds the four IDX files (Debian: package dataset-fashion-mnist). The network is drawn and trained on the five
+classes of --first by tunesmith itself (`model.pretrained: false`), then fine-tuned from that run's best/ on the other
+five; `scratch` is the same network, drawn anew, with full tuning on the same pictures, steps and rate of a new network,
+and `scratch_default` the same with the defaults (`--method full model.pretrained=false` and nothing else). `full_alike`
 tunes the pretrained one with exactly the settings of `scratch` (rate 1e-3, moving statistics), so that the start alone
-differs. The score is accuracy on the test pictures of classes 5 to 9. Pictures are brought to 32 pixels and not
+differs. The score is accuracy on the test pictures of the other five. Pictures are brought to 32 pixels and not
 mirrored. With --work the pretrained network is kept and used again.
 """
 
@@ -22,6 +22,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ NEW = ["--model", "timm/resnet18", "model.pretrained=false"]
 SETTINGS = ["--task", "image_classification", "task.size=32", "task.augment.preset=light", "task.augment.flip=0"]
 
 
-def write_part(data: Path, folder: Path, which: str, classes: range, each: int) -> None:
+def write_part(data: Path, folder: Path, which: str, classes: Iterable[int], each: int) -> None:
     """PNG files of the first `each` pictures of each class, in a folder a class."""
     part = "train" if which == "train" else "t10k"
     with gzip.open(next(data.glob(f"{part}-images-idx3-ubyte*"))) as file:
@@ -61,6 +62,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--methods", nargs="+", default=METHODS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--first", nargs=5, type=int, default=[0, 1, 2, 3, 4], choices=range(10), metavar="CLASS")
     parser.add_argument("--pretrain-each", type=int, default=6000)
     parser.add_argument("--pretrain-epochs", type=int, default=4)
     parser.add_argument("--work", type=Path)
@@ -71,13 +73,13 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         place = given.work or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tunesmith-bench-")))
         if not (place / "pretrained" / "scores.json").is_file():
-            write_part(given.data, place / "first", "train", range(5), given.pretrain_each)
+            write_part(given.data, place / "first", "train", given.first, given.pretrain_each)
             for which, each in (("train", 100), ("test", 1000)):
-                write_part(given.data, place / "second", which, range(5, 10), each)
+                write_part(given.data, place / "second", which, set(range(10)) - set(given.first), each)
             first = fit(
                 place / "pretrained", place / "first", [*SETTINGS, *NEW, *anew, f"train.epochs={given.pretrain_epochs}"]
             )
-            print(f"pretrained on classes 0 to 4: accuracy {first['after']['accuracy']:.4f}", flush=True)
+            print(f"pretrained on classes {given.first}: accuracy {first['after']['accuracy']:.4f}", flush=True)
         found: dict[str, list[float]] = {}
         for method in given.methods:
             how = (

@@ -111,20 +111,24 @@ def comparison_table(rows: list[Row]) -> Table:
     metric = words.name(str(rows[0].runs[0].scores["main_score"]["name"]))
     olds = list(dict.fromkeys(name for row in rows for name in (*row.forgetting, *row.broken)))
     caption = "* beaten by no other row in new score, forgetting and time together; brackets: 95 % intervals"
+    counts = {len(row.runs) for row in rows}
+    if len(counts) == 1:
+        caption += f"; seeds: {max(counts)}"
     table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left", caption=caption)
-    retained = any(row.retention != "none" for row in rows)
     table.add_column("method", no_wrap=True)
-    if retained:
-        table.add_column("retention")
-    table.add_column(metric, justify="right")
+    table.add_column(metric, justify="right", no_wrap=True)
     for name in olds:
         unit = next(amount(row, name, 0.0)[1] for row in rows if name in row.forgetting or name in row.broken)
-        table.add_column(f"forgetting\n{words.brief(name, 20)}\n({unit})", justify="right")
-    for title in ("learned\nvalues", "time", "peak\nmemory", "file", "seeds"):
-        table.add_column(title, justify="right", no_wrap=True)
+        table.add_column(f"forgetting\n{words.brief(name, 20)}\n({unit})", justify="right", no_wrap=True)
+    for title in ("learned\nvalues", "time", "peak\nmemory", "file"):  # fold first where it is narrow
+        table.add_column(title, justify="right", min_width=max(map(len, title.split("\n"))))
+    if len(counts) > 1:
+        table.add_column("seeds", justify="right", no_wrap=True)
     for row in rows:
-        cells = [f"{plain(row.method)}{' *' if row.on_front else ''}", *([plain(row.retention)] if retained else [])]
-        table.add_row(*cells, _score(row), *(_lost(row, name) for name in olds), *_costs(row), str(len(row.runs)))
+        held = "" if row.retention == "none" else f"\n  with {plain(row.retention)}"
+        cells = [f"{plain(row.method)}{' *' if row.on_front else ''}{held}"]
+        cells += [_score(row), *(_lost(row, name) for name in olds), *_costs(row)]
+        table.add_row(*cells, *([str(len(row.runs))] if len(counts) > 1 else []))
     return table
 
 

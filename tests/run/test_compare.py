@@ -170,12 +170,12 @@ def test_progress_names_every_cell(base: Recipe, tmp_path: Path) -> None:
         assert told in text
 
 
-def test_the_table_stars_the_front_and_shows_retention() -> None:
-    rows = [summed_up("full", "replay", [run_of([1.0] * 90 + [0.0] * 10, lost=[0.05, 0.04, 0.06])])]
-    console = Console(record=True, width=160)
+def test_the_table_tells_all_where_the_window_is_narrow() -> None:
+    rows = [summed_up("prefix_tuning", "replay", [run_of([1.0] * 90 + [0.0] * 10, lost=[0.05, -0.04, 0.06])])]
+    console = Console(record=True, width=80)
     show_comparison(Comparison(Path("s"), tuple(rows), (), ("Said.",), (), (), ()), console)
     text = console.export_text()
-    for told in ("retention", "replay", "0.900", "5.0", "[4.0, 6.0]", "10 s", "500 MiB"):
+    for told in ("with replay", "0.900", "5.0", "[−4.0, 6.0]", "10 s", "500 MiB", "1 MiB", "learned", "seeds: 1"):
         assert told in text
 
 

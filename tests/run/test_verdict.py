@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from scipy import stats
 from tests.run.sample import write_run
 from tests.run.studies import run_of
 
+from tunesmith.run.compare import chance
 from tunesmith.run.compare.chance import flipped, front, half_width, holm, tail, with_seeds
 from tunesmith.run.compare.judged import judge
 from tunesmith.run.compare.verdict import Pair, Row, compare_pairs, put_on_front, summed_up
@@ -42,18 +44,47 @@ def test_holm_is_as_worked_out_by_hand() -> None:
 def test_flipped_signs_give_the_exact_test_of_mcnemar() -> None:
     gains = np.array([1.0] * 12 + [-1.0] * 3 + [0.0] * 85)
     exact = stats.binomtest(12, 15).pvalue
-    # 40 000 flips: the standard error of p is 0.001.
-    assert flipped([gains, -gains], flips=40_000) == pytest.approx([exact, exact], abs=0.004)
-    assert flipped([np.zeros(10)]) == [1.0]
+    assert flipped(gains, 1) == pytest.approx(exact, rel=1e-12)
+    assert flipped(-gains / 3, 3) == pytest.approx(exact, rel=1e-12)
+    assert flipped(np.zeros(10), 1) == 1.0
 
 
-def test_flipped_signs_agree_with_scipy_on_shares_of_seeds() -> None:
-    gains = np.random.default_rng(3).choice([-2 / 3, -1 / 3, 0, 1 / 3, 1], 60)
-    reference = stats.permutation_test(
-        (gains,), lambda x, axis: x.sum(axis=axis), permutation_type="samples", n_resamples=20_000, vectorized=True,
-        rng=np.random.default_rng(0),
-    )  # fmt: skip
-    assert flipped([gains], flips=20_000)[0] == pytest.approx(reference.pvalue, abs=0.015)
+def test_flipped_signs_are_all_signs_counted() -> None:
+    gains = np.random.default_rng(3).choice([-2 / 3, -1 / 3, 0, 1 / 3, 1], 12)
+    sums = [abs(float(np.dot(signs, gains))) for signs in itertools.product((-1, 1), repeat=12)]
+    reached = np.mean([each >= abs(gains.sum()) - 1e-9 for each in sums])
+    assert flipped(gains, 3) == pytest.approx(float(reached), rel=1e-9)
+
+
+@pytest.mark.parametrize("ahead", [0, 60, 300])
+def test_many_examples_take_the_normal_tail(ahead: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    gains = np.array([1 / 3, -1 / 3, 2 / 3, -2 / 3] * 400 + [2 / 3] * (ahead // 2) + [1 / 3] * (1 + ahead % 2))
+    monkeypatch.setattr(chance, "EXACT", 1_000_000)
+    exact = flipped(gains, 3)
+    monkeypatch.setattr(chance, "EXACT", 0)
+    assert flipped(gains, 3) == pytest.approx(exact, rel=0.1)
+
+
+def test_a_clear_difference_is_real_among_many_rows() -> None:
+    """With 10,000 drawn flips no p could be under 0.0001, and 741 pairs left nothing real."""
+    rows = [summed_up(f"m{n}", "none", [run_of(answers(0.8, seed=40 * n + k), seed=k) for k in range(3)])
+            for n in range(38)]  # fmt: skip
+    low = summed_up("low", "none", [run_of(answers(0.6, seed=9000 + k), seed=k) for k in range(3)])
+    pairs = compare_pairs([*rows, low])
+    assert len(pairs) == 741
+    assert all(pair.real == (pair.second == 38) for pair in pairs)
+
+
+def test_a_row_that_is_worse_alone_is_not_advised_because_there_are_many() -> None:
+    """The correction for many pairs makes no two rows alike: what is surely not as good takes nobody's place."""
+    best, low = answers(0.8), answers(0.8)
+    low[np.flatnonzero(best)[:9]] = 0.0
+    rows = [summed_up("full", "none", [run_of(best, cost={"seconds": 100.0})]),
+            summed_up("head", "none", [run_of(low, cost={"seconds": 5.0})]),
+            *(summed_up(f"m{n}", "none", [run_of(answers(0.4, seed=n))]) for n in range(10))]  # fmt: skip
+    told = said(*rows)
+    assert "head" not in told.partition(".")[0]
+    assert "Beside full alone worse, but not once all 66 pairs are counted: head (0.794, −0.018" in told
 
 
 def test_variances_add_up_as_in_welchs_test() -> None:

@@ -18,8 +18,8 @@ from tunesmith.types import Interval
 SHARE = 0.95
 NORMAL = float(stats.norm.ppf((1 + SHARE) / 2))
 """Standard errors in half of a 95 % interval of a normal distribution."""
-FLIPS = 10_000
-_PIECE = 4_000_000  # signs that are drawn at a time
+EXACT = 5_000
+"""Up to this sum of all differences, in their smallest unit, the permutation test is exact."""
 
 
 def with_seeds(examples: Interval, values: Sequence[float]) -> Interval:
@@ -58,21 +58,29 @@ def added(parts: Iterable[tuple[float, float]]) -> tuple[float, float]:
     return total, total**2 / doubt if doubt > 0 else math.inf
 
 
-def flipped(differences: Sequence[np.ndarray], flips: int = FLIPS, seed: int = 0) -> list[float]:
-    """Fisher's permutation test: p of each of these differences [examples], all of the same examples. It is how often
-    their sum is at least as far from 0 when each example's sign is drawn at random. The observed signs count as one
-    draw, so that p is never 0 (Phipson and Smyth 2010). With differences of -1, 0 and 1 this is McNemar's test."""
-    if not differences:
-        return []
-    table = np.stack([np.asarray(d, np.float64) for d in differences])
-    observed = np.abs(table.sum(axis=1))
-    room = 1e-9 * np.maximum(1.0, np.abs(table).sum(axis=1))
-    generator, reached = np.random.Generator(np.random.Philox(seed)), np.ones(len(table))
-    piece = max(1, _PIECE // table.shape[1])
-    for start in range(0, flips, piece):
-        signs = generator.integers(0, 2, size=(min(piece, flips - start), table.shape[1]), dtype=np.int8) * 2.0 - 1.0
-        reached += (np.abs(signs @ table.T) >= observed - room).sum(axis=0)
-    return [float(p) for p in reached / (flips + 1)]
+def flipped(differences: np.ndarray, parts: int) -> float:
+    """Fisher's permutation test of one difference [examples], multiples of 1 / parts: how often its sum is at least as
+    far from 0 when each example's sign is drawn at random. With differences of -1, 0 and 1 this is McNemar's test.
+
+    No draws are made, whose number would bound p from below, and Holm's correction of many rows would then call
+    nothing real: examples of one size have a binomial sum, and the sums of all sizes are folded. With very many the
+    sum is taken as normal.
+    """
+    whole = np.rint(np.asarray(differences, np.float64) * parts).astype(np.int64)
+    observed = abs(int(whole.sum()))
+    sizes, counts = np.unique(np.abs(whole[whole != 0]), return_counts=True)
+    if not observed:
+        return 1.0
+    reach = int((sizes * counts).sum())
+    if reach > EXACT:
+        step = int(np.gcd.reduce(sizes))  # sums lie 2 * step apart
+        return float(2 * stats.norm.sf((observed - step) / math.sqrt(float((sizes**2 * counts).sum()))))
+    chances = np.ones(1)  # of the sums -reach, 2 - reach, ..., reach
+    for size, count in zip(sizes, counts, strict=True):
+        own = np.zeros(size * count + 1)
+        own[::size] = stats.binom.pmf(np.arange(count + 1), count, 0.5)
+        chances = np.convolve(chances, own)
+    return min(1.0, float(chances[np.abs(2 * np.arange(reach + 1) - reach) >= observed].sum()))
 
 
 def holm(ps: Sequence[float]) -> list[float]:

@@ -7,7 +7,8 @@ their variance and nothing outside the three values. Their own standard deviatio
 one run a row the spread over seeds is unknown: the numbers then speak of these very models, not of the methods.
 
 **Paired test.** The difference of two rows is taken on the same resamples, each row averaged over its seeds. Where the
-score is a share of right answers, the examples' signs are flipped as well (permutation test), and the larger p counts.
+score is a share of right answers, Fisher's permutation test of the examples' signs is made as well, and the larger p
+counts.
 Holm's correction keeps the chance of any false difference among all pairs at 5 %.
 
 **Forgetting** is the old score before minus after (the reverse where lower is better): above 0 something was lost. The
@@ -123,13 +124,6 @@ def compare_pairs(rows: Sequence[Row]) -> list[Pair]:
     """Every two rows that have a score, the first minus the second, tested and corrected."""
     some = [number for number, row in enumerate(rows) if row.runs]
     pairs = [_pair(rows, a, b) for place, a in enumerate(some) for b in some[place + 1 :]]
-    by_right = [n for n, p in enumerate(pairs) if p.paired and _right(rows[p.first]) is not None]
-    by_right = [n for n in by_right if _right(rows[pairs[n].second]) is not None]
-    gains = [_right(rows[pairs[n].first]) - _right(rows[pairs[n].second]) for n in by_right]  # type: ignore[operator]
-    for size in {len(gain) for gain in gains}:
-        same = [place for place, gain in enumerate(gains) if len(gain) == size]
-        for place, p in zip(same, flipped([gains[place] for place in same]), strict=True):
-            pairs[by_right[place]] = replace(pairs[by_right[place]], p=max(p, pairs[by_right[place]].p))
     tested = [n for n, pair in enumerate(pairs) if not math.isnan(pair.p)]
     for n, corrected in zip(tested, holm([pairs[n].p for n in tested]), strict=True):
         pairs[n] = replace(pairs[n], holm=corrected)
@@ -213,7 +207,11 @@ def _pair(rows: Sequence[Row], first: int, second: int) -> Pair:
     freedom = max(1.0, one.runs[0].examples - 1.0) if one.runs[0].examples else math.inf
     parts = [(examples, freedom), *seeds]
     half = half_width(parts) if added(parts)[0] > 0 else 0.0
-    return Pair(first, second, Interval(value, value - half, value + half, SHARE), tail(value, parts), paired=paired)
+    rights = _right(one), _right(two)
+    p = tail(value, parts)
+    if paired and rights[0] is not None and rights[1] is not None:
+        p = max(p, flipped(rights[0] - rights[1], math.lcm(len(one.runs), len(two.runs))))
+    return Pair(first, second, Interval(value, value - half, value + half, SHARE), p, paired=paired)
 
 
 def _bounded(name: str, interval: Interval) -> Interval:

@@ -1,8 +1,9 @@
 """The verdict of a study in plain words: no more than the numbers support.
 
 "As good as" needs the whole 95 % interval of a difference within two points; a wide interval around zero only means
-that no difference can be told. Forgetting differs where the intervals of two rows do not touch. Time is said as it was
-measured.
+that no difference can be told. The correction for many pairs keeps differences from being called real; it makes no two
+rows alike, so a row is advised in place of the best only where the interval of the two alone reaches zero. Forgetting
+differs where the intervals of two rows do not touch. Time is said as it was measured.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ def verdict(rows: Sequence[Row], pairs: Sequence[Pair], over: Sequence[str]) -> 
 def _compared(rows: Sequence[Row], sound: Sequence[int], best: int, pairs: Sequence[Pair]) -> list[str]:
     """The best row, or the one that is advised in its place, and how the others stand to it."""
     to_best = {n: found for n in sound if n != best and (found := _between(pairs, n, best)) is not None}
-    near = [n for n, pair in to_best.items() if not pair.real and not math.isnan(pair.p)]
+    unsure = [n for n, pair in to_best.items() if not pair.real and not math.isnan(pair.p)]
+    near = [n for n in unsure if to_best[n].difference.low <= 0 <= to_best[n].difference.high]
     advised = _advised(rows, [best, *near])
     other = best if advised != best else max(near, key=lambda n: _burden(rows[n]), default=None)
     said = [_headline(rows, advised, other, pairs, to_best)]
@@ -53,12 +55,13 @@ def _compared(rows: Sequence[Row], sound: Sequence[int], best: int, pairs: Seque
     if others:
         listed = _listed([f"{row.name} ({words.score(_value(row))})" for row in others])
         said.append(f"Not to be told from {rows[best].name} either: {listed}.")
+    if some := [n for n in unsure if n not in near]:
+        said.append(f"Beside {rows[best].name} alone worse, but not once all {len(pairs)} pairs are counted: "
+                    f"{_behind(rows, some, to_best)}.")  # fmt: skip
     if worse := [n for n, pair in to_best.items() if pair.real]:
         kind = "higher" if lower_is_better(rows[best]) else "lower"
-        listed = _listed([f"{rows[n].name} ({words.score(_value(rows[n]))}, {_change(to_best[n])})" for n in worse])
-        said.append(
-            f"Worse than {rows[best].name} by more than {_chance(rows)} ({kind} {_metric(rows[best])}): {listed}."
-        )
+        said.append(f"Worse than {rows[best].name} by more than {_chance(rows)} ({kind} {_metric(rows[best])}): "
+                    f"{_behind(rows, worse, to_best)}.")  # fmt: skip
     if apart := [n for n, pair in to_best.items() if math.isnan(pair.p)]:
         names = _listed([rows[n].name for n in apart])
         said.append(f"Not compared with {rows[best].name}, since intervals lack: {names}.")
@@ -117,10 +120,8 @@ def _headline(
         return f"{row.name} is best here: {_scored(row)}; it beats {rest} by more than {_chance(rows)}."
     top, pair = rows[other], _between(pairs, advised, other)
     assert pair is not None
-    inside = pair.difference.low <= 0 <= pair.difference.high
-    chance = "is within chance" if inside else f"is within chance once all {len(pairs)} comparisons are counted"
     scores = f"{words.score(_value(row))} against {words.score(_value(top))}"
-    gap = f"the difference of {difference(pair.difference)} {chance}"
+    gap = f"the difference of {difference(pair.difference)} is within chance"
     equal = _metric_name(top) in SHARES and max(-pair.difference.low, pair.difference.high) <= MARGIN
     start = f"{row.name} {'is as good as' if equal else 'cannot be told apart from'} {top.name} here"
     told = [*_forgets(row, top), times(row.cost.get("seconds", 0.0), top.cost.get("seconds", 0.0))]
@@ -232,8 +233,11 @@ def _scored(row: Row) -> str:
     return f"{_metric(row)} {words.score(row.score.value)}" + (f" (95 % interval {span})" if span else "")
 
 
-def _change(pair: Pair) -> str:
-    return difference(pair.difference)
+def _behind(rows: Sequence[Row], numbers: Sequence[int], to_best: dict[int, Pair]) -> str:
+    """Rows with their scores, the nearest to the best first; with the differences where there are not many."""
+    near = sorted(numbers, key=lambda n: abs(to_best[n].difference.value))
+    gaps = [f", {difference(to_best[n].difference)}" if len(near) <= 3 else "" for n in near]
+    return _listed([f"{rows[n].name} ({words.score(_value(rows[n]))}{gap})" for n, gap in zip(near, gaps, strict=True)])
 
 
 def _listed(names: Sequence[str]) -> str:
