@@ -42,14 +42,15 @@ def ask(example: Example, tokenizer: Any, *, most_tokens: int) -> Asked:
 
 def first_asked(examples: Examples, tokenizer: Any, *, rows: int, most_tokens: int) -> Iterator[tuple[Example, Asked]]:
     """The first `rows` examples whose wanted answer has words; of a conversation or text that was split, the first
-    part alone."""
-    found = 0
+    part of these alone."""
+    found, split = 0, set[tuple[str, int]]()  # files and lines of which a part was asked
     for example in examples:
         if found == rows:
             return
-        if not str(example.inputs.get("part", "1/")).startswith("1/"):
+        if "part" in example.inputs and (example.file, example.line) in split:
             continue
         asked = ask(example, tokenizer, most_tokens=most_tokens)
         if asked.wanted and asked.prompt:
             found += 1
+            split |= {(example.file, example.line)} if "part" in example.inputs else set()
             yield example, asked
