@@ -119,9 +119,9 @@ def comparison_table(rows: list[Row]) -> Table:
     table.add_column(metric, justify="right", no_wrap=True)
     for name in olds:
         unit = next(amount(row, name, 0.0)[1] for row in rows if name in row.forgetting or name in row.broken)
-        table.add_column(f"forgetting\n{words.brief(name, 20)}\n({unit})", justify="right", no_wrap=True)
-    for title in ("learned\nvalues", "time", "peak\nmemory", "file"):  # fold first where it is narrow
-        table.add_column(title, justify="right", min_width=max(map(len, title.split("\n"))))
+        table.add_column(f"forgetting\n{words.brief(name, 20)}\n({unit})", justify="right", overflow="fold")
+    for title in ("learned\nvalues", "time", "peak\nmemory", "file"):
+        table.add_column(title, justify="right", overflow="fold")
     if len(counts) > 1:
         table.add_column("seeds", justify="right", no_wrap=True)
     for row in rows:
