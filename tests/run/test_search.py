@@ -76,6 +76,8 @@ def test_the_best_recipe_is_written_with_where_it_came_from(whole: Path) -> None
     made = Recipe.read(whole / "best.yaml")
     assert made == made.changed(*best["settings"])
     assert json.loads((whole / "verdict.json").read_text())["words"] in text
+    changes = [line.partition(": ")[2].split(" -> ") for line in text.splitlines() if " -> " in line]
+    assert all(before != after for before, after in changes)
 
 
 @pytest.mark.slow

@@ -63,7 +63,12 @@ def best_recipe(found: Searched, best: Trial) -> str:
     main = found.book.main
     assert main is not None
     recipe = found.book.recipe.changed(*best.settings)
-    before = values_of(found.book.recipe)
+    before, after = values_of(found.book.recipe), values_of(recipe)
+    changes = [
+        f"  {path}: {before.get(path)} -> {value}"
+        for path, _, value in (setting.partition("=") for setting in best.settings)
+        if "{" in value or after.get(path) != before.get(path)
+    ]
     kinds = {
         state: sum(t.state == state for t in found.trials) for state in ("complete", "pruned", "failed", "running")
     }
@@ -75,8 +80,8 @@ def best_recipe(found: Searched, best: Trial) -> str:
         + (f"; the default, trial 0: {default[0]:.4f}." if default and best.number else "."),
         found.verdict.words,
         f"Scores are those of validation examples; {chosen_on(found) or 'the test part was not looked at.'}",
-        "What it changes of the recipe that was searched from:" if best.settings else "It is the default as it was.",
-        *(f"  {path}: {before.get(path)} -> {value}" for path, _, value in (s.partition("=") for s in best.settings)),
+        "What it changes of the recipe that was searched from:" if changes else "It is the default as it was.",
+        *changes,
         f"Its run: {found.book.trial(best.number)}",
     ]
     head = "".join(f"# {line}\n" for text in lines for line in text.splitlines())
