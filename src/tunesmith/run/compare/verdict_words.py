@@ -83,7 +83,7 @@ def amount(row: Row, task: str, value: float) -> tuple[str, str]:
     main = (held.get("main_score") or {}).get("name", "score")
     if main in SHARES:
         return f"{100 * value:.1f}".replace("-", "−").replace("−0.0", "0.0"), "points"
-    return f"{value:.3g}".replace("-", "−"), words.name(str(main)).lower()
+    return f"{value:.3g}".replace("-", "−"), words.inside(str(main))
 
 
 def difference(interval: Interval) -> str:
@@ -223,8 +223,7 @@ def _metric_name(row: Row) -> str:
 
 
 def _metric(row: Row) -> str:
-    name = _metric_name(row)
-    return words.name(name) if name.startswith("ap") else words.name(name).lower()
+    return words.inside(_metric_name(row))
 
 
 def _scored(row: Row) -> str:

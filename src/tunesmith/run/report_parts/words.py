@@ -168,6 +168,12 @@ def name(metric: str) -> str:
     return NAMES.get(metric, (metric.replace("_", " "), ""))[0]
 
 
+def inside(metric: str) -> str:
+    """A score's name inside a sentence: accuracy, but AP50 and AUROC."""
+    told = name(metric)
+    return told if told[1:2].isupper() else told[:1].lower() + told[1:]
+
+
 def measured(metric: str, value: Any) -> Any:
     """A score, or None where there was nothing to score: no number, or the -1 that COCO's scores then say."""
     from tunesmith.metrics.boxes import nothing_to_score

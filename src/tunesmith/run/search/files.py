@@ -58,17 +58,23 @@ def chosen_on(found: Searched) -> str:
     )
 
 
+def changes_of(found: Searched) -> list[tuple[str, object, str]]:
+    """What the best trial changes of the recipe that was searched from: path, value before, value now. A value that
+    was drawn and is the one that stood there is no change."""
+    if found.best is None:
+        return []
+    before, after = values_of(found.book.recipe), values_of(found.book.recipe.changed(*found.best.settings))
+    drawn = [setting.partition("=") for setting in found.best.settings]
+    return [(path, before.get(path), value) for path, _, value in drawn
+            if "{" in value or after.get(path) != before.get(path)]  # fmt: skip
+
+
 def best_recipe(found: Searched, best: Trial) -> str:
     """The best recipe as a file for `tunesmith fit`, with where it came from."""
     main = found.book.main
     assert main is not None
     recipe = found.book.recipe.changed(*best.settings)
-    before, after = values_of(found.book.recipe), values_of(recipe)
-    changes = [
-        f"  {path}: {before.get(path)} -> {value}"
-        for path, _, value in (setting.partition("=") for setting in best.settings)
-        if "{" in value or after.get(path) != before.get(path)
-    ]
+    changes = changes_of(found)
     kinds = {
         state: sum(t.state == state for t in found.trials) for state in ("complete", "pruned", "failed", "running")
     }
@@ -81,7 +87,7 @@ def best_recipe(found: Searched, best: Trial) -> str:
         found.verdict.words,
         f"Scores are those of validation examples; {chosen_on(found) or 'the test part was not looked at.'}",
         "What it changes of the recipe that was searched from:" if changes else "It is the default as it was.",
-        *changes,
+        *(f"  {path}: {before} -> {after}" for path, before, after in changes),
         f"Its run: {found.book.trial(best.number)}",
     ]
     head = "".join(f"# {line}\n" for text in lines for line in text.splitlines())

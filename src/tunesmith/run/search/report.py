@@ -19,7 +19,7 @@ from tunesmith.run.report_parts import words
 from tunesmith.run.report_parts.charts import Line, line_chart
 from tunesmith.run.report_parts.pages import environment, style_of
 from tunesmith.run.search.checks import values_of
-from tunesmith.run.search.files import Searched, chosen_on
+from tunesmith.run.search.files import Searched, changes_of, chosen_on
 from tunesmith.run.search.space import Dimension
 from tunesmith.run.search.trials import Trial, Trials
 from tunesmith.run.search.winner import front
@@ -53,6 +53,7 @@ def context(found: Searched, trials: Trials) -> dict[str, Any]:
         "name": found.folder.resolve().name,
         "about": [(key, str(values[key])) for key in ("task", "method")] + [("model", found.book.recipe.model.name)],
         "metric": words.name(main.name),
+        "metric_in_words": words.inside(main.name),
         "better": main.better,
         "verdict": found.verdict,
         "gain": found.verdict.gain,
@@ -69,7 +70,7 @@ def context(found: Searched, trials: Trials) -> dict[str, Any]:
         "space": space,
         "rows": [_row(trial, best) for trial in found.trials],
         "pruning": found.book.pruning if not found.book.forgetting else "none",
-        "changes": [(p, values.get(p), v) for p, _, v in (s.partition("=") for s in (best.settings if best else ()))],
+        "changes": changes_of(found),
     }
 
 
@@ -107,7 +108,7 @@ def _history(trials: Sequence[Trial], main: MainScore) -> Markup:
     xs = np.array([trial.number for trial in done], np.float64)
     ys = np.array([trial.values[0] for trial in done])
     best = np.maximum.accumulate(ys) if main.better == "higher" else np.minimum.accumulate(ys)
-    label = f"Validation {words.name(main.name)} of {len(done)} complete trials; best {best[-1]:.3f}."
+    label = f"Validation {words.inside(main.name)} of {len(done)} complete trials; best {best[-1]:.3f}."
     lines = [Line("soft", xs, ys, dots=True), Line("bold", xs, best)]
     return line_chart(lines, label=label, x_title="trial", y_title=words.name(main.name))
 
@@ -120,7 +121,7 @@ def _front(trials: Sequence[Trial], main: MainScore) -> Markup:
     on_front = {trial.number for trial in front(done, main)}
     dots = [_dot(t, t.values[1], named=True, filled=t.number in on_front) for t in done]
     label = (
-        f"Validation {words.name(main.name)} against forgetting of {len(dots)} trials; the numbers are in the table."
+        f"Validation {words.inside(main.name)} against forgetting of {len(dots)} trials; the numbers are in the table."
     )
     return scatter(dots, label=label, x_title="most that an old task lost", y_title=words.name(main.name))
 
@@ -135,7 +136,7 @@ def _slice(dimension: Dimension, trials: Sequence[Trial], main: MainScore) -> tu
     if len(dots) < 2:
         return dimension.name, Markup("")
     title = dimension.name + (", power of ten" if dimension.log else "")
-    label = f"Validation {words.name(main.name)} against {title} of {len(dots)} trials; the numbers are in the table."
+    label = f"Validation {words.inside(main.name)} against {title} of {len(dots)} trials; the numbers are in the table."
     return dimension.name, scatter(dots, label=label, x_title=title, y_title=words.name(main.name))
 
 
