@@ -193,6 +193,17 @@ def test_forgetting_is_the_mean_over_seeds_widened_by_their_spread() -> None:
     assert (single.low, single.high) == pytest.approx((0.05, 0.07))
 
 
+def test_no_more_is_lost_than_there_was() -> None:
+    runs = [run_of(answers(0.8, seed=n), seed=n, lost=[value, value - 0.05, value + 0.05])
+            for n, value in enumerate([0.93, 0.80, 0.85])]  # fmt: skip
+    assert summed_up("full", "none", runs).forgetting["news"].high > 0.95
+    for run in runs:
+        run.scores["old_tasks"]["news"]["before"] = {"accuracy": 0.95}
+    found = summed_up("full", "none", runs).forgetting["news"]
+    assert (found.value, found.high) == pytest.approx((0.86, 0.95))
+    assert found.low < 0.8
+
+
 def test_a_run_without_old_tasks_or_with_half_an_entry_is_no_fault() -> None:
     bare = run_of(answers(0.8))
     assert summed_up("full", "none", [bare]).forgetting == {}

@@ -49,6 +49,16 @@ def went_wrong(run: Judged, task: str) -> bool:
     return name not in before or words.measured(str(name), before[name]) is not None
 
 
+def before(runs: Sequence[Judged], task: str, names: Sequence[str]) -> float | None:
+    """The score of an old task before these runs, in the mean; None where it is not one of `names` or not told."""
+    held = [_old(run, task) for run in runs]
+    told = [(each.get("before") or {}).get((each.get("main_score") or {}).get("name")) for each in held]
+    if not all((each.get("main_score") or {}).get("name") in names for each in held):
+        return None
+    known = [float(value) for value in told if isinstance(value, int | float)]
+    return sum(known) / len(known) if known and len(known) == len(told) else None
+
+
 def old_names(runs: Sequence[Judged]) -> list[str]:
     """The old tasks of these runs, each once, in their order."""
     return list(dict.fromkeys(name for run in runs for name in run.scores.get("old_tasks") or {}))

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from tunesmith.run.compare.chance import SHARE, added, flipped, front, half_width, holm, tail, with_seeds
-from tunesmith.run.compare.comparable import lost, none_shared, old_names, same_examples, went_wrong
+from tunesmith.run.compare.comparable import before, lost, none_shared, old_names, same_examples, went_wrong
 from tunesmith.run.compare.judged import Judged
 from tunesmith.types import Interval
 
@@ -180,7 +180,11 @@ def _right(row: Row) -> np.ndarray | None:
 def _forgotten(runs: Sequence[Judged], name: str) -> Interval:
     each = [found for run in runs if (found := lost(run, name)) is not None]
     value, low, high = (float(np.mean([getattr(one, end) for one in each])) for end in ("value", "low", "high"))
-    return with_seeds(Interval(value, low, high, SHARE), [one.value for one in each])
+    found = with_seeds(Interval(value, low, high, SHARE), [one.value for one in each])
+    first = before(runs, name, SHARES)  # a score between 0 and 1 cannot lose more than it had, nor gain beyond 1
+    if first is None or math.isnan(found.low):
+        return found
+    return Interval(value, min(value, max(found.low, first - 1)), max(value, min(found.high, first)), SHARE)
 
 
 def _pair(rows: Sequence[Row], first: int, second: int) -> Pair:
