@@ -150,14 +150,14 @@ def _forgets(row: Row, top: Row) -> list[str]:
 
 def _advised(rows: Sequence[Row], alike: Sequence[int]) -> int:
     """Of rows whose new scores cannot be told apart: without those that surely forget more than the one that forgets
-    least, the fastest; of those about as fast, the best, and of equals the one that forgets less."""
+    least, the fastest; of those about as fast, the best, then the one that forgets less, then the plain one."""
     olds = [name for name in rows[alike[0]].forgetting if all(name in rows[n].forgetting for n in alike)]
     least = {name: min(rows[n].forgetting[name].high for n in alike) for name in olds}
     mild = [n for n in alike if all(rows[n].forgetting[name].low <= least[name] for name in olds)] or list(alike)
     fastest = min(rows[n].cost.get("seconds", math.inf) for n in mild)
     fast = [n for n in mild if rows[n].cost.get("seconds", math.inf) <= 1.25 * fastest]
     sign = -1.0 if lower_is_better(rows[alike[0]]) else 1.0
-    return max(fast or mild, key=lambda n: (sign * _value(rows[n]), [-each for each in _burden(rows[n])]))
+    return max(fast or mild, key=lambda n: (sign * _value(rows[n]), -_burden(rows[n])[0], rows[n].retention == "none"))
 
 
 def _chance(rows: Sequence[Row]) -> str:
