@@ -119,7 +119,8 @@ def comparison_table(rows: list[Row]) -> Table:
     table.add_column(metric, justify="right", no_wrap=True)
     for name in olds:
         unit = next(amount(row, name, 0.0)[1] for row in rows if name in row.forgetting or name in row.broken)
-        table.add_column(f"forgetting\n{words.brief(name, 20)}\n({unit})", justify="right", overflow="fold")
+        title = f"forgetting\n{words.brief(name, 20)}\n({unit})"
+        table.add_column(title, justify="right", overflow="fold", no_wrap=len(olds) == 1)  # one old task has room
     for title in ("learned\nvalues", "time", "peak\nmemory", "file"):
         table.add_column(title, justify="right", overflow="fold")
     if len(counts) > 1:

@@ -155,7 +155,7 @@ def _advised(rows: Sequence[Row], alike: Sequence[int]) -> int:
     least = {name: min(rows[n].forgetting[name].high for n in alike) for name in olds}
     mild = [n for n in alike if all(rows[n].forgetting[name].low <= least[name] for name in olds)] or list(alike)
     fastest = min(rows[n].cost.get("seconds", math.inf) for n in mild)
-    fast = [n for n in mild if rows[n].cost.get("seconds", math.inf) <= 1.25 * fastest]
+    fast = [n for n in mild if rows[n].cost.get("seconds", math.inf) <= max(1.25 * fastest, fastest + 1.0)]
     sign = -1.0 if lower_is_better(rows[alike[0]]) else 1.0
     return max(fast or mild, key=lambda n: (sign * _value(rows[n]), -_burden(rows[n])[0], rows[n].retention == "none"))
 
