@@ -80,6 +80,9 @@ def main() -> None:
                 place / "pretrained", place / "first", [*SETTINGS, *NEW, *anew, f"train.epochs={given.pretrain_epochs}"]
             )
             print(f"pretrained on classes {given.first}: accuracy {first['after']['accuracy']:.4f}", flush=True)
+        new = {int(folder.name.removeprefix("class_")) for folder in (place / "second" / "train").iterdir()}
+        if new & set(given.first):
+            sys.exit(f"{place} is of another --first: its new classes are {sorted(new)}. Take another --work.")
         found: dict[str, list[float]] = {}
         for method in given.methods:
             how = (

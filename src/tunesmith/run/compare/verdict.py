@@ -8,8 +8,7 @@ one run a row the spread over seeds is unknown: the numbers then speak of these 
 
 **Paired test.** The difference of two rows is taken on the same resamples, each row averaged over its seeds. Where the
 score is a share of right answers, Fisher's permutation test of the examples' signs is made as well, and the larger p
-counts.
-Holm's correction keeps the chance of any false difference among all pairs at 5 %.
+counts. Holm's correction keeps the chance of any false difference among all pairs at 5 %.
 
 **Forgetting** is the old score before minus after (the reverse where lower is better): above 0 something was lost. The
 runs' own intervals over old examples are averaged over seeds and widened by the spread over seeds.
