@@ -125,3 +125,13 @@ def test_killed_packed_or_not_a_run_goes_on_exactly(packing: bool, chat_model: P
     data = write_chats(tmp_path / "chats.jsonl")
     chosen = settings(chat_model, data, task={"packing": packing}, train={"steps": 9})
     killed_and_whole(chosen, tmp_path, steps=9)
+
+
+def test_texts_as_long_as_learned_tokens_leave_room_for_are_learned(tmp_path: Path) -> None:
+    model = write_tiny_language_model(tmp_path / "gpt2", "gpt2")
+    long = [{"text": f"{number} " + "word " * 400} for number in range(12)]
+    (tmp_path / "long.jsonl").write_text("\n".join(map(json.dumps, long)), encoding="utf-8")
+    recipe = settings(model, tmp_path / "long.jsonl", method={"name": "prompt_tuning", "length": 20})
+    recipe["task"] |= {"overlong": "cut", "answers": {"rows": 0}}
+    run = fit(Recipe.make(recipe | {"train": recipe["train"] | {"steps": 2}}), tmp_path / "run")
+    assert run.recipe["task"]["max_length"] == 236

@@ -65,8 +65,8 @@ def gradients(model: Any, batch: Any) -> tuple[float, int, list[torch.Tensor]]:
 def test_packed_rows_give_the_loss_and_gradient_of_padded_ones(kind: str, seed: int, lengths: list[int]) -> None:
     rows = drawn(seed, lengths)
     model = copy.deepcopy(MODELS[kind])
-    one = gradients(model, language.padded(rows, 0, None))
-    two = gradients(model, language.packed(rows, 0, None))
+    one = gradients(model, language.padded(rows, 0, None, most=64))
+    two = gradients(model, language.packed(rows, 0, None, most=64))
     assert one[1] == two[1] == sum(label != UNLEARNED for row in rows for label in row["labels"][1:])
     assert one[0] == pytest.approx(two[0], rel=1e-5)
     for a, b in zip(one[2], two[2], strict=True):
@@ -78,17 +78,17 @@ def test_a_packed_neighbour_changes_no_answer(kind: str) -> None:
     first, second = drawn(3, [12, 9])
     other = drawn(8, [12])[0]
     task = CausalLm(packing=True)
-    answers = task.predict(MODELS[kind], language.packed([first, second], 0, None))
-    beside = task.predict(MODELS[kind], language.packed([other, second], 0, None))
+    answers = task.predict(MODELS[kind], language.packed([first, second], 0, None, most=64))
+    beside = task.predict(MODELS[kind], language.packed([other, second], 0, None, most=64))
     np.testing.assert_allclose(answers[1], beside[1], rtol=1e-5)
-    alone = task.predict(MODELS[kind], language.padded([second], 0, None))
+    alone = task.predict(MODELS[kind], language.padded([second], 0, None, most=64))
     np.testing.assert_allclose(answers[1], alone[0], rtol=1e-5)
 
 
 def test_micro_batches_of_packed_rows_add_up() -> None:
     rows = drawn(5, [4, 20, 7, 9, 16, 3])
-    whole = gradients(MODELS["llama"], language.packed(rows, 0, None))
-    parts = [gradients(MODELS["llama"], language.packed(some, 0, None)) for some in (rows[:2], rows[2:])]
+    whole = gradients(MODELS["llama"], language.packed(rows, 0, None, most=64))
+    parts = [gradients(MODELS["llama"], language.packed(some, 0, None, most=64)) for some in (rows[:2], rows[2:])]
     assert whole[0] == pytest.approx(sum(part[0] for part in parts), rel=1e-5)
     for number, gradient in enumerate(whole[2]):
         summed = sum(part[2][number] for part in parts)
@@ -97,7 +97,7 @@ def test_micro_batches_of_packed_rows_add_up() -> None:
 
 def test_the_first_token_is_never_learned_since_nothing_tells_it() -> None:
     row = {"input_ids": [5, 6, 7], "labels": [5, 6, 7]}
-    for made in (language.padded([row, row], 0, None), language.packed([row, row], 0, None)):
+    for made in (language.padded([row, row], 0, None, most=64), language.packed([row, row], 0, None, most=64)):
         assert made.labels is not None
         learned = (made.labels != UNLEARNED).sum()
         assert int(learned) == 4
@@ -105,7 +105,7 @@ def test_the_first_token_is_never_learned_since_nothing_tells_it() -> None:
 
 def test_packed_rows_count_examples_and_tokens_not_rows() -> None:
     rows = drawn(1, [5, 6, 20])
-    batch = language.packed(rows, 0, None)
+    batch = language.packed(rows, 0, None, most=64)
     assert len(batch) == 3
     assert int(batch.inputs["attention_mask"].sum()) == 31
     assert len(batch.inputs["input_ids"]) == 2

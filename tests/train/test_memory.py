@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tunesmith.train import memory
-from tunesmith.train.memory import Growth, keep_freed_memory
+from tunesmith.train.memory import Growth, keep_freed_memory, thrifty
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives freed memory back so eagerly")
@@ -46,3 +46,15 @@ def test_what_lies_free_goes_back() -> None:
     memory.trim()
     assert memory.held_mib() < full - 100
     assert top.sum() == 2**18
+
+
+def test_scoring_gives_memory_back_before_it_and_when_more_is_held_than_the_first_batch_needed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[str] = []
+    held = iter([100.0, 119.0, 121.0, 130.0, 131.0])
+    monkeypatch.setattr(memory, "held_mib", lambda: next(held))
+    monkeypatch.setattr(memory, "trim", lambda: seen.append("trim"))
+    for batch in thrifty("abcde"):
+        seen.append(batch)
+    assert seen == ["trim", "a", "b", "c", "trim", "d", "e"]

@@ -13,6 +13,7 @@ from tunesmith.data.batches import evaluation_order
 from tunesmith.pulse import pulse
 from tunesmith.tasks.base import Task
 from tunesmith.train.device import Device
+from tunesmith.train.memory import thrifty
 
 TOKENS = 4096  # padded tokens a forward pass; memory does not grow with the number of examples
 
@@ -41,7 +42,7 @@ def logits_of(model: nn.Module, encoded: Encodings, *, task: Task, processor: An
     model.eval()
     found: list[tuple[int, np.ndarray]] = []
     batches = evaluation_order(encoded.lengths, TOKENS)
-    for indices in batches[device.rank :: device.processes]:
+    for indices in thrifty(batches[device.rank :: device.processes]):
         pulse(len(found) * device.processes, len(encoded))
         batch = task.collate([encoded[int(i)] for i in indices], None, processor)
         with device.arithmetic():

@@ -22,6 +22,7 @@ from tunesmith.models.gradients import sound_gradients
 from tunesmith.tasks.base import Task
 from tunesmith.tasks.image_classification import answer
 from tunesmith.train.device import Device
+from tunesmith.train.memory import thrifty
 from tunesmith.types import Anatomy, Batch
 
 
@@ -100,7 +101,7 @@ def gathered(
     shared among processes."""
     model.eval()
     found: list[tuple[int, np.ndarray]] = []
-    for indices in evaluation_order(encoded.lengths, TOKENS)[device.rank :: device.processes]:
+    for indices in thrifty(evaluation_order(encoded.lengths, TOKENS)[device.rank :: device.processes]):
         batch = task.collate([encoded[int(i)] for i in indices], None, processor)
         with device.arithmetic(), torch.no_grad():
             rows = each(device.move(batch), indices)

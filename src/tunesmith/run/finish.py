@@ -31,7 +31,7 @@ from tunesmith.run.thumbnails import keep_thumbnails
 from tunesmith.train.averaging import Average
 from tunesmith.train.checkpoint import checkpoint_at, disk_faults, load_checkpoint, restore_tensors, write_atomically
 from tunesmith.train.loop import Progress
-from tunesmith.train.memory import peak_mib, trim
+from tunesmith.train.memory import peak_mib
 
 _MIB = 1024 * 1024
 
@@ -81,7 +81,6 @@ def finish(
 ) -> None:
     """Restore the best state, score it, write `best/`, predictions, scores.json, the card and the report."""
     began = time.perf_counter()
-    trim()
     train = ready.recipe.train
     best = progress.best_step if train.keep_best and progress.best_step else progress.step
     if best != progress.step:

@@ -44,7 +44,7 @@ from tunesmith.train.averaging import Average
 from tunesmith.train.checkpoint import newest_checkpoint, prune, restore_tensors, save_checkpoint
 from tunesmith.train.device import Device
 from tunesmith.train.loop import Progress, train
-from tunesmith.train.memory import Growth, told_where_memory_ends, trim
+from tunesmith.train.memory import Growth, told_where_memory_ends
 from tunesmith.train.optimizer import optimizer_state, restore_optimizer
 
 KEPT = 2  # newest checkpoints that stay while training
@@ -189,7 +189,6 @@ def _train(
         looping, held = on_features(ready, learning, folder / ".work") or (learning, validation)
 
     def evaluate() -> dict[str, float]:
-        trim()  # what training has freed lies in pieces, and scoring needs blocks of other sizes
         scoring = {"task": ready.recipe.task, "processor": ready.pretrained.processor, "device": device}
         with average.in_place():
             found: dict[str, float] = score(looping.model, held, **scoring) | (of_old() if of_old else {})

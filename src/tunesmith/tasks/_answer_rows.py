@@ -34,11 +34,16 @@ POINT = "reference_point"
 
 
 def in_rows(
-    encoded: Sequence[Mapping[str, Any]], references: Any, padding: int, positions: Sequence[int] | None
+    encoded: Sequence[Mapping[str, Any]],
+    references: Any,
+    padding: int,
+    positions: Sequence[int] | None,
+    *,
+    most: int | str,
 ) -> Batch:
     """A row an answer, padded on the right: input_ids, attention_mask and `learned`, each [answers, tokens], the last
     with the id where an answer's token stands and -100 elsewhere; `owner` and `column` [answers]: the example it
-    belongs to and what it is to it. Labels are the references [examples, 3] or None."""
+    belongs to and what it is to it. Labels are the references [examples, 3] or None. most: as `_language.padded`."""
     import torch
 
     rows: list[dict[str, Any]] = []
@@ -51,7 +56,7 @@ def in_rows(
             if len(ids):
                 rows.append({"input_ids": ids, "labels": [*[UNLEARNED] * int(start), *ids[int(start) :]][: len(ids)]})
                 places.append((owner, column))
-    made = padded(rows, padding, None)
+    made = padded(rows, padding, None, most=most)
     assert made.labels is not None
     owners, columns = torch.tensor(places).T.contiguous()
     inputs = {**made.inputs, "learned": made.labels, "owner": owners, "column": columns}
@@ -111,14 +116,14 @@ def loss(model: nn.Module, batch: Batch, terms: Terms, *, chunk: int) -> Loss:
     return Loss(total.sum(), float(count.sum()))
 
 
-def untouched(model: nn.Module, encoded: Any, *, padding: int, chunk: int, device: Any) -> np.ndarray:
+def untouched(model: nn.Module, encoded: Any, *, padding: int, most: int | str, chunk: int, device: Any) -> np.ndarray:
     """Log-probability of every answer, float64 [examples, 3], 0 where there is none; evaluation mode, float32."""
     import numpy as np
 
     table = np.zeros((len(encoded), COLUMNS))
     model.eval()
     for indices in _by_length(encoded.lengths):
-        batch = device.move(in_rows([encoded[int(i)] for i in indices], None, padding, None))
+        batch = device.move(in_rows([encoded[int(i)] for i in indices], None, padding, None, most=most))
         table[indices] = predicted(model, batch, chunk=chunk)[:, :COLUMNS]
     return table
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tunesmith.chats import UNLEARNED
+from tunesmith.tasks._widths import width
 from tunesmith.types import Batch
 
 if TYPE_CHECKING:
@@ -16,13 +17,18 @@ MULTIPLE = 8
 """Rows are a multiple of this many tokens: products of a processor want round sizes, and shapes recur."""
 
 
-def padded(rows: Sequence[Mapping[str, Any]], padding: int, positions: Sequence[int] | None) -> Batch:
-    """A row a sequence, padded on the right: input_ids, attention_mask and labels, each [sequences, tokens]."""
+def padded(
+    rows: Sequence[Mapping[str, Any]], padding: int, positions: Sequence[int] | None, *, most: int | str
+) -> Batch:
+    """A row a sequence, padded on the right: input_ids, attention_mask and labels, each [sequences, tokens].
+
+    most: tokens that no row may have more of, or "auto" where it is not known (see `_widths.py`).
+    """
     import numpy as np
     import torch
 
     sizes = np.array([len(row["input_ids"]) for row in rows])
-    shape = (len(rows), _rounded(int(sizes.max())))
+    shape = (len(rows), width(int(sizes.max()), most, multiple=MULTIPLE))
     ids = np.full(shape, padding, dtype=np.int64)
     labels = np.full(shape, UNLEARNED, dtype=np.int64)
     for place, row in enumerate(rows):
@@ -34,8 +40,10 @@ def padded(rows: Sequence[Mapping[str, Any]], padding: int, positions: Sequence[
     return Batch(inputs, torch.from_numpy(labels), places)
 
 
-def packed(rows: Sequence[Mapping[str, Any]], padding: int, positions: Sequence[int] | None) -> Batch:
-    """The same sequences in fewer rows, as long as the longest of them.
+def packed(
+    rows: Sequence[Mapping[str, Any]], padding: int, positions: Sequence[int] | None, *, most: int | str
+) -> Batch:
+    """The same sequences in fewer rows, as long as the longest of them; most: as above.
 
     Beside input_ids, attention_mask and labels: position_ids, which begin anew with each sequence, and `segments`, the
     sequence's number plus one at each of its places, 0 at padding; each [rows, tokens].
@@ -46,9 +54,9 @@ def packed(rows: Sequence[Mapping[str, Any]], padding: int, positions: Sequence[
     from tunesmith.train.packing import best_fit
 
     sizes = [len(row["input_ids"]) for row in rows]
-    width = _rounded(max(sizes))
-    places = best_fit(sizes, width)
-    shape = (len(places), width)
+    room = width(max(sizes), most, multiple=MULTIPLE)
+    places = best_fit(sizes, room)
+    shape = (len(places), room)
     ids = np.full(shape, padding, dtype=np.int64)
     labels = np.full(shape, UNLEARNED, dtype=np.int64)
     at, segments = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
@@ -66,10 +74,6 @@ def packed(rows: Sequence[Mapping[str, Any]], padding: int, positions: Sequence[
     inputs = {name: torch.from_numpy(table) for name, table in tables.items()}
     order = tuple(range(len(rows))) if positions is None else tuple(positions)
     return Batch(inputs, torch.from_numpy(labels), order)
-
-
-def _rounded(tokens: int) -> int:
-    return max(MULTIPLE, -(-tokens // MULTIPLE) * MULTIPLE)
 
 
 def forward_inputs(batch: Batch) -> dict[str, Tensor]:

@@ -159,7 +159,7 @@ class CausalLm(Task):
     ) -> Batch:
         """A row an example, padded on the right; to train on (`labels` given) packed where `packing` says so."""
         made = language.packed if self.packs and labels is not None else language.padded
-        return made(encoded, processor.pad_token_id or 0, positions)
+        return made(encoded, processor.pad_token_id or 0, positions, most=self.max_length)
 
     def loss(self, model: nn.Module, batch: Batch) -> Loss:
         """Cross-entropy summed over learned tokens, and their number."""

@@ -177,14 +177,15 @@ class Preference(Task):
         partners: Sequence[Sequence[tuple[Encoded, Any]]] | None = None,
     ) -> Batch:
         """A row an answer (`_answer_rows.in_rows`); labels: what the untouched model gives, [examples, 3]."""
-        return answer_rows.in_rows(encoded, labels, processor.pad_token_id or 0, positions)
+        return answer_rows.in_rows(encoded, labels, processor.pad_token_id or 0, positions, most=self.max_length)
 
     def refer(self, pretrained: Pretrained, parts: Mapping[str, Any], *, device: Any) -> None:
         """The untouched model's log-probabilities into every part's targets. DataError where kto is to learn from
         answers of which none is liked, or all are."""
         if self.objective == "kto" and "train" in parts:
             sequences.refuse_one_sided(parts["train"].encoded)
-        how = {"padding": pretrained.processor.pad_token_id or 0, "chunk": self.chunk, "device": device}
+        padding, most = pretrained.processor.pad_token_id or 0, self.max_length
+        how = {"padding": padding, "most": most, "chunk": self.chunk, "device": device}
         for part in parts.values():
             part.targets[...] = answer_rows.untouched(pretrained.model, part.encoded, **how)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from tunesmith.tasks import _classification as classification
+from tunesmith.tasks._widths import width
 from tunesmith.tasks.base import Encoded, Task
 from tunesmith.types import (
     Batch,
@@ -166,12 +167,12 @@ class TextClassification(Task):
         draws: Sequence[int] | None = None,
         partners: Sequence[Sequence[tuple[Encoded, Any]]] | None = None,
     ) -> Batch:
-        """Pad on the right to the longest; texts are not augmented."""
+        """Pad on the right to the longest, to learn from a little further (`_widths.py`); texts are not augmented."""
         import numpy as np
         import torch
 
         sizes = np.array([len(e["input_ids"]) for e in encoded])
-        shape = (len(encoded), max(1, int(sizes.max())))
+        shape = (len(encoded), width(int(sizes.max()), "auto" if labels is None else self.max_length))
         padding = {"input_ids": processor.pad_token_id or 0, "token_type_ids": processor.pad_token_type_id}
         inputs: dict[str, torch.Tensor] = {}
         for key in encoded[0]:

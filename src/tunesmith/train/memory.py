@@ -14,7 +14,8 @@ import gc
 import os
 import resource
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 import torch
 
@@ -22,10 +23,12 @@ from tunesmith.errors import RunError
 
 MIB = 1024 * 1024
 
+_T = TypeVar("_T")
+
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 _FIRST, _GROWTH = 4, 1.2
-"""Steps that tell what is needed, and how many times that may be held."""
+"""Steps of training that tell what is needed, and how many times that may be held."""
 
 
 def keep_freed_memory() -> bool:
@@ -72,16 +75,19 @@ class Growth:
     """Gives freed memory back once a process holds a fifth more than its first steps needed.
 
     Each batch has its own shape, and blocks freed by one lie in pieces that fit no later one: a language model's run
-    held 3.2 GiB after four steps and 5.2 at its end, of which 1.8 were in use between steps (docs/experiments.md).
+    held 3.2 GiB after four steps and 5.2 at its end, of which 1.8 were in use between steps; scoring pictures in seven
+    batches of five sizes added 1.2 GiB, of which a pass needs 0.4 (docs/experiments.md).
+
+    first: steps that tell what is needed.
     """
 
-    def __init__(self) -> None:
-        self._needed, self._looked = 0.0, 0
+    def __init__(self, first: int = _FIRST) -> None:
+        self._first, self._needed, self._looked = first, 0.0, 0
 
     def look(self) -> bool:
         """To be called after each step; whether memory was given back."""
         held = held_mib()
-        if self._looked < _FIRST:
+        if self._looked < self._first:
             self._needed, self._looked = max(self._needed, held), self._looked + 1
             return False
         if held <= _GROWTH * self._needed or torch.accelerator.is_available():
@@ -89,6 +95,16 @@ class Growth:
         trim()
         self._looked = 0  # where the next steps need as much again, it was no freed memory
         return True
+
+
+def thrifty(batches: Iterable[_T]) -> Iterator[_T]:
+    """The same batches, to be passed once through a model: freed memory is given back before the first, since training
+    has left it in pieces and scoring needs blocks of other sizes, and again once more is held than the first needed."""
+    trim()
+    growth = Growth(first=1)
+    for batch in batches:
+        yield batch
+        growth.look()
 
 
 def peak_mib() -> float:
