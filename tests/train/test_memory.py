@@ -48,13 +48,13 @@ def test_what_lies_free_goes_back() -> None:
     assert top.sum() == 2**18
 
 
-def test_scoring_gives_memory_back_before_it_and_when_more_is_held_than_the_first_batch_needed(
+def test_scoring_gives_memory_back_before_it_and_when_more_is_held_than_two_batches_needed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen: list[str] = []
-    held = iter([100.0, 119.0, 121.0, 130.0, 131.0])
+    held = iter([100.0, 110.0, 131.0, 133.0, 140.0, 150.0])
     monkeypatch.setattr(memory, "held_mib", lambda: next(held))
     monkeypatch.setattr(memory, "trim", lambda: seen.append("trim"))
-    for batch in thrifty("abcde"):
+    for batch in thrifty("abcdef"):
         seen.append(batch)
-    assert seen == ["trim", "a", "b", "c", "trim", "d", "e"]
+    assert seen == ["trim", "a", "b", "c", "d", "trim", "e", "f"]

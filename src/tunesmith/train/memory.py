@@ -99,9 +99,9 @@ class Growth:
 
 def thrifty(batches: Iterable[_T]) -> Iterator[_T]:
     """The same batches, to be passed once through a model: freed memory is given back before the first, since training
-    has left it in pieces and scoring needs blocks of other sizes, and again once more is held than the first needed."""
+    has left it in pieces and scoring needs blocks of other sizes, and again once a fifth more is held than for two."""
     trim()
-    growth = Growth(first=1)
+    growth = Growth(first=2)
     for batch in batches:
         yield batch
         growth.look()
