@@ -76,7 +76,7 @@ class Growth:
 
     Each batch has its own shape, and blocks freed by one lie in pieces that fit no later one: a language model's run
     held 3.2 GiB after four steps and 5.2 at its end, of which 1.8 were in use between steps; scoring pictures in seven
-    batches of five sizes added 1.2 GiB, of which a pass needs 0.4 (docs/experiments.md).
+    batches of six sizes added 1.2 GiB, of which a pass needs 0.4 (docs/experiments.md).
 
     first: steps that tell what is needed.
     """
@@ -99,7 +99,7 @@ class Growth:
 
 def thrifty(batches: Iterable[_T]) -> Iterator[_T]:
     """The same batches, to be passed once through a model: freed memory is given back before the first, since training
-    has left it in pieces and scoring needs blocks of other sizes, and again once a fifth more is held than for two."""
+    has left it in pieces and scoring needs blocks of other sizes, and as `Growth` does once two have been passed."""
     trim()
     growth = Growth(first=2)
     for batch in batches:
