@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tests.data.conftest import SHARED, quarantined
+from tests.tar_files import unpack
 
 from tunesmith.data.load import read_unlabelled
 from tunesmith.data.options import DataOptions
@@ -132,8 +132,7 @@ def test_an_archive_is_refused_and_never_unpacked(name: str, shared: Path, seen:
 
 
 def test_a_tree_with_circles_of_links_is_scanned_to_an_end(shared: Path, seen: Seen, tmp_path: Path) -> None:
-    with tarfile.open(PATHS / "symlink_loop.tar") as archive:
-        archive.extractall(tmp_path / "x", filter="fully_trusted")  # the links that lead out are what is tested
+    unpack(PATHS / "symlink_loop.tar", tmp_path / "x", trusted=True)  # the links that lead out are what is tested
     examples = read_unlabelled(
         str(tmp_path / "x/data"), DataOptions(path="x", max_bad_share=1), tmp_path / "run", ("image",), kind="images"
     )

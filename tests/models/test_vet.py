@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import struct
-import tarfile
 import tempfile
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import save_file
+from tests.tar_files import unpack
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from tunesmith.errors import ModelError
@@ -120,15 +120,13 @@ def test_a_header_whose_length_looks_like_another_format_is_read(length: int, tm
 
 
 def test_a_model_with_its_own_code_is_refused(tmp_path: Path):
-    with tarfile.open(CHECKPOINTS / "remote_code.tar") as archive:
-        archive.extractall(tmp_path / "unpacked", filter="data")
+    unpack(CHECKPOINTS / "remote_code.tar", tmp_path / "unpacked")
     assert "does not run code that comes with a model" in message(tmp_path / "unpacked/remote_code")
 
 
 @needs_checkpoints
 def test_code_beside_a_known_architecture_is_never_run(tmp_path: Path):
-    with tarfile.open(CHECKPOINTS / "remote_code.tar") as archive:
-        archive.extractall(tmp_path / "unpacked", filter="data")
+    unpack(CHECKPOINTS / "remote_code.tar", tmp_path / "unpacked")
     folder = tmp_path / "unpacked/remote_code"
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"model_type": "bert"}))

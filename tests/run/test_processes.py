@@ -1,4 +1,4 @@
-"""The same recipe on two processes gives what one process gives, beyond rounding."""
+"""The same recipe on two processes gives what one process gives, beyond rounding: in float32, where that is little."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ def test_two_processes_learn_what_one_does_dropout_included(
     tiny_folders: Callable[[str], Path], tmp_path: Path
 ) -> None:
     settings = recipe(tiny_folders("bert"), write_reviews(tmp_path / "reviews.csv"), method="full")
+    settings["train"]["precision"] = "float32"
     assert finish(settings, tmp_path / "one") == 0
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
     # --multi_gpu means "several processes by torchrun"; without a GPU they run on the CPU.
@@ -35,7 +36,7 @@ def test_two_processes_learn_what_one_does_dropout_included(
     one, two = events(tmp_path / "one"), events(tmp_path / "two")
     assert [e["step"] for e in two] == [e["step"] for e in one]
     losses = [[e["loss"] for e in found if e["event"] == "step"] for found in (one, two)]
-    assert losses[1] == pytest.approx(losses[0], rel=2e-4)  # sums in another order
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)  # sums in another order
     manifest = json.loads((tmp_path / "two" / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["processes"] == 2
     assert done.stdout.count("reading the data") == 1, "more than one process speaks"
