@@ -38,8 +38,8 @@ def test_few_shapes_recur() -> None:
 def test_texts_to_learn_from_are_rounded_and_texts_to_answer_are_not(tiny: Callable[..., Pretrained]) -> None:
     processor = tiny("bert").processor
     rows: Any = [{"input_ids": [2, 7, 3]}, {"input_ids": [2, 7, 8, 9, 3]}]
-    for most, labels, wanted in ((128, [0, 1], 8), (6, [0, 1], 6), (128, None, 5), ("auto", [0, 1], 5)):
-        made = TextClassification(max_length=most).collate(rows, labels, processor)  # type: ignore[arg-type]
+    for most, places, wanted in ((128, [0, 1], 8), (6, [0, 1], 6), (128, None, 5), ("auto", [0, 1], 5)):
+        made = TextClassification(max_length=most).collate(rows, None, processor, positions=places)  # type: ignore[arg-type]
         assert made.inputs["input_ids"].shape == (2, wanted)
         assert made.inputs["attention_mask"].sum(dim=1).tolist() == [3, 5]
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MULTIPLE = 8
-"""Rows are a multiple of this many tokens: products of a processor want round sizes, and shapes recur."""
+"""Rows are a multiple of this many tokens at least: products of a processor want round sizes, and shapes recur."""
 
 
 def padded(

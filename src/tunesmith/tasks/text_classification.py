@@ -172,7 +172,7 @@ class TextClassification(Task):
         import torch
 
         sizes = np.array([len(e["input_ids"]) for e in encoded])
-        shape = (len(encoded), width(int(sizes.max()), "auto" if labels is None else self.max_length))
+        shape = (len(encoded), width(int(sizes.max()), "auto" if positions is None else self.max_length))
         padding = {"input_ids": processor.pad_token_id or 0, "token_type_ids": processor.pad_token_type_id}
         inputs: dict[str, torch.Tensor] = {}
         for key in encoded[0]:
