@@ -1,13 +1,14 @@
 """Accuracy on held-out training pictures for methods and learning rates: how the defaults for pictures are chosen.
 
     python benchmarks/rates_image.py head=2e-3,1e-2 lora=5e-4/2e-3,1e-3/1e-2 [--sets clothing fashion resnet]
-        [--seeds 0 1] [--epochs 5] [--pretrained FOLDER] [--jobs 2] [--out FILE]
+        [--seeds 0 1] [--epochs 5] [--pretrained FOLDER] [--renamed] [--jobs 2] [--out FILE]
 
 A rate is written `rate` or `rate/head's rate`. Test pictures are not looked at: clothing is scored on its validation
 pictures, Fashion-MNIST (30 training pictures a class) on the next 30 of each class, both with ImageNet EfficientNet-
 Lite0 at 160 pixels; `resnet` is the network of `transfer_resnet.py --work FOLDER` (which must have run) on its 100
-pictures a class of new clothes, scored on the next 200 of each class, with that benchmark's settings. Runs that FILE
-has already are not made again.
+pictures a class of new clothes, scored on the next 200 of each class, with that benchmark's settings. ImageNet's head
+knows a few of the labels by name; with --renamed (and a FILE of its own) it knows none. Runs that FILE has already are
+not made again.
 """
 
 from __future__ import annotations
@@ -28,16 +29,17 @@ from transfer_resnet import SETTINGS, fit, write_part
 A_CLASS = 30
 
 
-def copied(name: str, place: Path) -> Path:
+def copied(name: str, place: Path, *, renamed: bool) -> Path:
     """A folder of pictures to learn from, and as its test part others that are no test pictures of the set."""
     data = (DATA / SETS[name]).resolve()
     for kind in sorted((data / "train").iterdir()):
         learned = sorted(kind.iterdir())
         held = sorted((data / "validation" / kind.name).iterdir()) if (data / "validation").exists() else None
         for part, pictures in (("train", learned[:A_CLASS]), ("test", held or learned[A_CLASS : 2 * A_CLASS])):
-            (place / part / kind.name).mkdir(parents=True)
+            into = place / part / (f"kind_{kind.name}" if renamed else kind.name)
+            into.mkdir(parents=True)
             for picture in pictures:
-                shutil.copy(picture, place / part / kind.name)
+                shutil.copy(picture, into)
     return place
 
 
@@ -62,6 +64,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--pretrained", type=Path, help="the folder that transfer_resnet.py --work kept")
     parser.add_argument("--idx", type=Path, help="the folder of Fashion-MNIST's IDX files, for resnet")
+    parser.add_argument("--renamed", action="store_true", help="labels that no row of ImageNet's head goes by")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("rates_image.jsonl"))
     given = parser.parse_args()
@@ -77,7 +80,9 @@ def main() -> None:
     known: dict[tuple[Any, ...], float] = {tuple(r[k] for k in key): r["accuracy"] for r in map(json.loads, lines)}
     with tempfile.TemporaryDirectory(prefix="tunesmith-bench-") as kept:
         folders = {
-            name: of_resnet(given.idx, Path(kept) / name) if name == "resnet" else copied(name, Path(kept) / name)
+            name: of_resnet(given.idx, Path(kept) / name)
+            if name == "resnet"
+            else copied(name, Path(kept) / name, renamed=given.renamed)
             for name in given.sets
         }
 

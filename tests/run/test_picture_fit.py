@@ -16,7 +16,7 @@ from tunesmith.deploy.answers import answers, read_new
 from tunesmith.deploy.evaluation import evaluate_run
 from tunesmith.deploy.predictor import Predictor
 from tunesmith.errors import ModelError, RecipeError, RunError
-from tunesmith.events import Evaluated, Step
+from tunesmith.events import Evaluated, Stage, Step
 from tunesmith.methods.base import registry as methods
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run import fit as spine
@@ -61,6 +61,33 @@ def test_a_head_alone_learns_from_features_as_from_pictures(
             if key in one:
                 assert one[key] == pytest.approx(two[key], rel=within)  # the network runs over other batches
     assert run.scores["after"] == pytest.approx(whole.scores["after"], rel=10 * within)
+
+
+def test_a_head_starts_from_its_features_or_as_it_was_drawn(tmp_path: Path) -> None:
+    told: list[Any] = []
+    settings = picture_recipe(tmp_path, method="head", train={"average": 0.9})
+    run = spine.fit(Recipe.make(settings), tmp_path / "features", told.append)
+    words = [event.text for event in told if isinstance(event, Stage) and "discriminant" in event.text]
+    assert words == ["the head starts from the discriminant of the features of 34 training examples"]
+    assert (read_recipe(run.folder).method.start, read_recipe(run.folder).train.learning_rate) == ("discriminant", 2e-3)  # type: ignore[attr-defined]
+    drawn = fitted({**settings, "method": {"name": "head", "start": "drawn"}}, tmp_path / "drawn")
+    assert read_recipe(drawn.folder).train.learning_rate == 1e-2
+    first = [events(folder)[0]["loss"] for folder in (run.folder, drawn.folder)]
+    assert first[0] < 0.7 * first[1]
+    moving = fitted({**settings, "task": {"name": "image_classification", "augment": "light"}}, tmp_path / "moving")
+    assert events(moving.folder)[0]["loss"] < 0.8 * first[1]
+    assert run.scores["before"] == drawn.scores["before"]
+    assert run.scores["after"]["nll"] < drawn.scores["after"]["nll"]
+
+
+def test_a_head_that_cannot_start_from_its_features_says_why(tmp_path: Path) -> None:
+    settings = picture_recipe(tmp_path, kind="torchvision_mobilenet", method="head")
+    run = fitted(settings, tmp_path / "run")
+    known = json.loads((run.folder / "manifest.json").read_text(encoding="utf-8"))
+    assert read_recipe(run.folder).method.start == "drawn"  # type: ignore[attr-defined]
+    assert "one linear layer" in known["origins"]["method.start"]
+    with pytest.raises(RecipeError, match=r"method\.start.*one linear layer"):
+        fitted({**settings, "method": {"name": "head", "start": "discriminant"}}, tmp_path / "asked")
 
 
 @pytest.mark.parametrize("workers", [0, 2, 4])

@@ -354,6 +354,7 @@ def test_the_calibration_error_falls_by_the_stored_temperature(tmp_path: Path) -
 def test_ticks_are_round_and_hold_the_range() -> None:
     assert ticks(0, 1) == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
     assert ticks(0, 0) == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    assert ticks(0, 3e-14) == [0.0, 1e-14, 2e-14, 3e-14]  # a loss that has gone
     assert ticks(0.567, 0.567)[-1] < 0.7  # one score alone is not drawn under an axis that ends above 1
     for low, high in ((0.13, 0.87), (0, 4.2e-5), (-3, 1200), (0.9981, 0.9989)):
         found = ticks(low, high)

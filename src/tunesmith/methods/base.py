@@ -64,6 +64,12 @@ class Method(Plugin):
         """Make the module to train out of the pretrained one. ModelError when this method cannot serve this model."""
         raise NotImplementedError
 
+    def vision_rate(self) -> tuple[float, str]:
+        """The peak rate for models of pictures, and where it comes from."""
+        if self.vision_learning_rate is None:
+            return self.learning_rate, self.learning_rate_source
+        return self.vision_learning_rate, self.vision_learning_rate_source
+
     def rate_factor(self, name: str) -> float:
         """By what the learning rate of this learned tensor is multiplied. Default: all learn at one rate."""
         return 1.0

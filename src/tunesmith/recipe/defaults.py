@@ -40,11 +40,16 @@ class Facts:
     """Bytes free where processes hand each other batches; a container may have no more than 64 MiB."""
     packs: str = ""
     """Why several examples cannot share a row on this model; empty where they can."""
+    starts: str = "only a head over pictures does"
+    """Why the head cannot start from the discriminant of its features; empty where it can."""
 
 
 def resolve(recipe: Recipe, facts: Facts) -> tuple[Recipe, dict[str, str]]:
     """The recipe without any `auto`, and for each value that was filled in, where it came from."""
     recipe, origins = _resolve_task(recipe, facts)
+    if (asked := getattr(recipe.method, "start", "drawn")) != "drawn":
+        start, origins["method.start"] = _head_start(facts, asked)
+        recipe = _with(recipe, method=_changed(recipe.method, {"start": start}))
     train, method = recipe.train, recipe.method
     chosen: dict[str, tuple[Any, str]] = {}
     batch = train.batch_size
@@ -113,8 +118,7 @@ def _rates(recipe: Recipe, facts: Facts) -> dict[str, tuple[Any, str]]:
     own, source = method.learning_rate, method.learning_rate_source
     head, head_source = method.head_learning_rate, "the method's own rate for a head (docs/experiments.md)"
     if pictures:
-        if method.vision_learning_rate is not None:
-            own, source = method.vision_learning_rate, method.vision_learning_rate_source
+        own, source = method.vision_rate()
         head = head if method.vision_head_learning_rate is None else method.vision_head_learning_rate
     if language and method.language_learning_rate is not None:
         own, source = method.language_learning_rate, method.language_learning_rate_source
@@ -189,6 +193,16 @@ def _packing(recipe: Recipe, facts: Facts, asked: bool | str) -> tuple[bool, str
     if asked == "auto" and not why and not facts.accelerator:
         return False, "on a processor batches of like lengths fill their rows better (docs/experiments.md)"
     return not why, why or "model and method allow it"
+
+
+def _head_start(facts: Facts, asked: str) -> tuple[str, str]:
+    """Where the head starts, and why. RecipeError where the discriminant was asked for and cannot be."""
+    if asked == "discriminant" and facts.starts:
+        told = f"discriminant was asked for, but {facts.starts}: leave it out."
+        raise RecipeError([Fault("method.start", told)])
+    if facts.starts:
+        return "drawn", facts.starts
+    return "discriminant", "a new linear head over features of pictures (docs/experiments.md)"
 
 
 def _tidy(rate: float) -> float:

@@ -1,4 +1,5 @@
-"""Where only the head learns from pictures that do not vary, it learns from features computed once."""
+"""Where only the head learns, it starts from its features, and from pictures that do not vary it learns from features
+computed once."""
 
 from __future__ import annotations
 
@@ -8,17 +9,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
 
 from tunesmith.data.batches import evaluation_order
 from tunesmith.evaluate.evaluate import TOKENS, Part
 from tunesmith.models.vision_described import describe, description
 from tunesmith.run.setup import Learning, Ready, make_batches
-from tunesmith.train.frozen import HeadAlone, entering, keep_features
+from tunesmith.train.averaging import Average
+from tunesmith.train.discriminant import discriminant, linear_of
+from tunesmith.train.frozen import Features, HeadAlone, entering, keep_features
 from tunesmith.types import Batch
 
+LOOKED_AT = 4_096  # training examples from whose features a head starts, shared by the classes,
+A_CLASS = 20  # but so many of each are looked at
 
-def on_features(ready: Ready, learning: Learning, work: Path) -> tuple[Learning, Part] | None:
-    """The same learning with the head alone as its model, and the validation part, both on features kept in `work`.
+
+def on_features(ready: Ready, learning: Learning, work: Path) -> tuple[Learning, Part, Part] | None:
+    """The same learning with the head alone as its model, and what it learns from and is validated on, as features
+    kept in `work`.
 
     They are computed in the arithmetic of training, as the whole network would compute them in every pass.
     None where that is not exact: another method, augmented pictures, or a head that is not one module at the end.
@@ -34,14 +43,44 @@ def on_features(ready: Ready, learning: Learning, work: Path) -> tuple[Learning,
         if len(part.encoded):
             path = work / f"process-{ready.device.rank}" / f"{name}.features"
             with ready.device.arithmetic():
-                found = keep_features(learning.model, module, _batches(ready, part), len(part.encoded), path)
+                batches = _batches(ready, part, np.arange(len(part.encoded)))
+                found = keep_features(learning.model, module, batches, len(part.encoded), path)
         if found is None:
             return None
         parts[name] = replace(part, encoded=found)
     alone = HeadAlone(module)
     describe(alone, description(learning.model))
-    batches, _ = make_batches(ready, parts["train"])
-    return replace(learning, model=alone, batches=batches), parts["validation"]
+    made, _ = make_batches(ready, parts["train"])
+    return replace(learning, model=alone, batches=made), parts["train"], parts["validation"]
+
+
+def start_head(ready: Ready, learning: Learning, part: Part, average: Average | None = None) -> list[str]:
+    """Put the head at the discriminant of its features, where the recipe says so; gives words about it, if any.
+
+    part: the training examples, or their features. average: begins there too. Done again it gives the same bits.
+    """
+    if getattr(ready.recipe.method, "start", "drawn") != "discriminant":
+        return []
+    head = learning.model.get_submodule(ready.pretrained.anatomy.head[0])
+    linear: Any = linear_of(head)
+    labels = ready.dataset.labels
+    classes = len(labels)
+    weights = getattr(ready.recipe.task, "class_weights", None)
+    counts = np.bincount(part.targets, minlength=classes).astype(np.float64)
+    if isinstance(weights, dict):
+        counts *= [weights.get(label, 1.0) for label in labels]
+    most = max(A_CLASS, LOOKED_AT // classes)
+    chosen = np.sort(np.concatenate([np.flatnonzero(part.targets == k)[:most] for k in range(classes)]))
+    rows = _entering(ready, learning, head, part, chosen)
+    found = ready.device.agree(None if rows is None else discriminant(rows, part.targets[chosen], counts))
+    if found is None:
+        return ["the head starts at random values: its features do not differ within the classes, or are not finite"]
+    with torch.no_grad():
+        for own, value in zip((linear.weight, linear.bias), found, strict=True):
+            own.copy_(value)
+    if average is not None:
+        average.restore(learning.learned)
+    return [f"the head starts from the discriminant of the features of {len(chosen):,} training examples"]
 
 
 def may_keep(ready: Ready) -> bool:
@@ -80,8 +119,26 @@ def on_sampled_features(ready: Ready, learning: Learning) -> Learning | None:
     return replace(learning, model=alone, batches=batches)
 
 
-def _batches(ready: Ready, part: Part) -> Iterator[tuple[Sequence[int], Batch]]:
-    for indices in evaluation_order(part.encoded.lengths, TOKENS):
-        numbers = [int(i) for i in indices]
-        batch = ready.recipe.task.collate([part.encoded[i] for i in numbers], None, ready.pretrained.processor)
-        yield numbers, ready.device.move(batch)
+def _entering(ready: Ready, learning: Learning, head: nn.Module, part: Part, chosen: np.ndarray) -> np.ndarray | None:
+    """The features [chosen, width] of some examples, kept ones or computed; None where they are not finite."""
+    if isinstance(part.encoded, Features):
+        return np.stack([part.encoded[int(i)]["features"].reshape(-1) for i in chosen])
+    rows: np.ndarray = np.empty(0)
+    with ready.device.arithmetic():
+        for numbers, batch in _batches(ready, part, chosen):
+            found = entering(learning.model, head, batch)
+            if found is None:
+                return None
+            features = found[0].flatten(1).float().cpu().numpy()
+            if not len(rows):
+                rows = np.empty((len(chosen), features.shape[1]), dtype=np.float32)
+            rows[numbers] = features
+    return rows
+
+
+def _batches(ready: Ready, part: Part, chosen: np.ndarray) -> Iterator[tuple[Sequence[int], Batch]]:
+    """All `chosen` examples without augmentation, by their places among the chosen."""
+    for places in evaluation_order(part.encoded.lengths[chosen], TOKENS):
+        encoded = [part.encoded[int(chosen[i])] for i in places]
+        batch = ready.recipe.task.collate(encoded, None, ready.pretrained.processor)
+        yield [int(i) for i in places], ready.device.move(batch)

@@ -21,7 +21,7 @@ from tunesmith.recipe.recipe import Recipe
 from tunesmith.run import finish, preflight
 from tunesmith.run.absolute import absolute
 from tunesmith.run.answered import answered_before, asks
-from tunesmith.run.features import on_features
+from tunesmith.run.features import on_features, start_head
 from tunesmith.run.folder import (
     EventLog,
     Finished,
@@ -183,10 +183,12 @@ def _train(
 ) -> Iterator[Event]:
     """The loop's events, logged; checkpoints between them; early stopping; a signal's wish to stop."""
     options, device, plan = ready.recipe.train, ready.device, learning.plan
-    validation = ready.parts["validation"]
     of_old = at_evaluation(ready, learning, guarded)
     with spent.on("training"):
-        looping, held = on_features(ready, learning, folder / ".work") or (learning, validation)
+        looping, taught, held = on_features(ready, learning, folder / ".work") or (
+            learning, ready.parts["train"], ready.parts["validation"])  # fmt: skip
+        words = [] if progress.step else start_head(ready, learning, taught, average)
+    yield from map(Stage, words)
 
     def evaluate() -> dict[str, float]:
         scoring = {"task": ready.recipe.task, "processor": ready.pretrained.processor, "device": device}

@@ -25,6 +25,7 @@ from tunesmith.errors import NotFiniteError, RecipeError
 from tunesmith.events import Begun, Event, Stage, Step
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run.absolute import absolute
+from tunesmith.run.features import start_head
 from tunesmith.run.folder import write_json
 from tunesmith.run.report_parts.charts import smooth
 from tunesmith.run.report_parts.rates import write_page
@@ -135,6 +136,7 @@ def _ramped(ready: Ready, steps: int) -> tuple[Ready, Learning]:
     top = learning.plan.learning_rate * ABOVE
     plan = replace(learning.plan, steps=steps, schedule="exponential", warmup=0.0, learning_rate=top)
     ready.device.precision = options.precision  # type: ignore[assignment]
+    start_head(ready, learning, ready.parts["train"])
     return ready, replace(learning, plan=plan, batches=batches)
 
 

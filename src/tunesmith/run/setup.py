@@ -35,6 +35,7 @@ from tunesmith.tasks.base import Task
 from tunesmith.train import randomness
 from tunesmith.train.activations import checkpoint_blocks
 from tunesmith.train.device import Device, fast_at_bfloat16, repeat_sums
+from tunesmith.train.discriminant import cannot_start
 from tunesmith.train.loop import Plan
 from tunesmith.train.memory import keep_freed_memory
 from tunesmith.train.optimizer import Rates, make_optimizer
@@ -99,7 +100,7 @@ def set_up(recipe: Recipe, work: Path) -> Iterator[str | Ready]:
             raise RecipeError([Fault("model.keep_labels", f"{task.name} has no classes whose rows could be kept.")])
         dataset = replace(dataset, labels=kept_labels(source, dataset.labels, kind=task.kind))
     pretrained = task.load(source, dataset.labels, multi_label=dataset.multi_label, seed=recipe.train.seed)
-    facts, lengths = _facts(task, pretrained, dataset, device)
+    facts, lengths = _facts(recipe, pretrained, dataset, device)
     recipe, origins = defaults.resolve(recipe, facts)
     task = recipe.task
     device.place(pretrained.model)
@@ -199,7 +200,10 @@ class _Collate:
         )
 
 
-def _facts(task: Task, pretrained: Pretrained, dataset: Dataset, device: Device) -> tuple[defaults.Facts, np.ndarray]:
+def _facts(
+    recipe: Recipe, pretrained: Pretrained, dataset: Dataset, device: Device
+) -> tuple[defaults.Facts, np.ndarray]:
+    task, counts = recipe.task, dataset.summary.class_counts["train"]
     numbers = range(0, len(dataset.train), 1 + len(dataset.train) // LOOKED_AT)
     lengths = np.concatenate(
         [task.lengths(some, pretrained) for some in lots((dataset.train[i] for i in numbers), LOOKED_AT)]
@@ -209,7 +213,7 @@ def _facts(task: Task, pretrained: Pretrained, dataset: Dataset, device: Device)
     most = cut if isinstance(cut, int) else int(lengths.max()) + 64  # `auto` may round up
     facts = defaults.Facts(
         train_examples=len(dataset.train),
-        class_counts=dataset.summary.class_counts["train"],
+        class_counts=counts,
         lengths=(middle, long, longest),
         model_max_length=task.longest_input(pretrained),
         hidden_size=pretrained.anatomy.hidden_size,
@@ -219,6 +223,7 @@ def _facts(task: Task, pretrained: Pretrained, dataset: Dataset, device: Device)
         cores=max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))),
         shared=_shared_bytes(),
         packs=cannot_pack(pretrained.model, most) if task.in_tokens else "",
+        starts=cannot_start(pretrained, counts, multi_label=dataset.multi_label) if recipe.method.only_head else "",
     )
     return facts, lengths
 
