@@ -13,7 +13,7 @@ from tests.run.pictures import picture_recipe
 from tests.run.worker import recipe, write_reviews
 
 from tunesmith.errors import NotFiniteError, RecipeError
-from tunesmith.events import Step
+from tunesmith.events import Stage, Step
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run import lr_find as finding
 from tunesmith.run.lr_find import has_diverged, lr_find, read_off
@@ -108,6 +108,7 @@ def test_a_head_gets_a_sane_rate_and_a_page(tmp_path: Path, monkeypatch: pytest.
     assert found.suggested is not None
     assert 3e-4 <= found.suggested <= 3e-2
     assert found.head_ratio == 1.0
+    assert any(isinstance(event, Stage) and "at random values" in event.text for event in seen)
     assert sum(isinstance(event, Step) for event in seen) == len(found.rates)
     assert found.rates[0] == pytest.approx(1e-3 * finding.ABOVE / RANGE)
     told = json.loads((found.folder / "lr_find.json").read_text(encoding="utf-8"))

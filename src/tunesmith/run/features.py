@@ -54,7 +54,7 @@ def on_features(ready: Ready, learning: Learning, work: Path) -> tuple[Learning,
     return replace(learning, model=alone, batches=made), parts["train"], parts["validation"]
 
 
-def start_head(ready: Ready, learning: Learning, part: Part, average: Average | None = None) -> list[str]:
+def start_head(ready: Ready, learning: Learning, part: Part, average: Average) -> list[str]:
     """Put the head at the discriminant of its features, where the recipe says so; gives words about it, if any.
 
     part: the training examples, or their features. average: begins there too. Done again it gives the same bits.
@@ -78,8 +78,7 @@ def start_head(ready: Ready, learning: Learning, part: Part, average: Average | 
     with torch.no_grad():
         for own, value in zip((linear.weight, linear.bias), found, strict=True):
             own.copy_(value)
-    if average is not None:
-        average.restore(learning.learned)
+    average.restore(learning.learned)
     return [f"the head starts from the discriminant of the features of {len(chosen):,} training examples"]
 
 

@@ -25,7 +25,6 @@ from tunesmith.errors import NotFiniteError, RecipeError
 from tunesmith.events import Begun, Event, Stage, Step
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run.absolute import absolute
-from tunesmith.run.features import start_head
 from tunesmith.run.folder import write_json
 from tunesmith.run.report_parts.charts import smooth
 from tunesmith.run.report_parts.rates import write_page
@@ -110,6 +109,10 @@ def lr_find(
         ready, learning = _ramped(settled(ready), steps)
         if recipe.retention is not None:
             tell(Stage("retention is left out: the test looks at the new task's loss alone"))
+        if getattr(ready.recipe.method, "start", "drawn") != "drawn":
+            tell(
+                Stage("the head begins at random values here: from its features its loss would fall too little to see")
+            )
         place_of_result = folder or ready.device.agree(_folder(recipe) if ready.device.is_main else None)
         tell(Begun(place_of_result, steps, 0, {}, learning.plan.main_score, (f"raising the rate over {steps} steps",)))
         rates, losses, diverged = _raised(ready, learning, tell)
@@ -136,7 +139,6 @@ def _ramped(ready: Ready, steps: int) -> tuple[Ready, Learning]:
     top = learning.plan.learning_rate * ABOVE
     plan = replace(learning.plan, steps=steps, schedule="exponential", warmup=0.0, learning_rate=top)
     ready.device.precision = options.precision  # type: ignore[assignment]
-    start_head(ready, learning, ready.parts["train"])
     return ready, replace(learning, plan=plan, batches=batches)
 
 
