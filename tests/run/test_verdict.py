@@ -365,3 +365,13 @@ def put(folder: Path, metric: str, value: float, rows: Sequence[Mapping[str, obj
     (folder / "manifest.json").write_text(json.dumps({**manifest, "labels": labels}))
     text = "".join(json.dumps(row) + "\n" for row in rows)
     (folder / "predictions" / "test_after.jsonl").write_text(text)
+
+
+@pytest.mark.parametrize(("lost", "told"), [(-0.3, "gains 30.0 and thus more than 10.0 points of news"),
+                                            (-0.02, "gains 10.0 and thus more than 2.0 points of news")])  # fmt: skip
+def test_what_both_gained_is_not_called_forgotten(lost: float, told: str) -> None:
+    one = summed_up("full", "none", [run_of(answers(0.8), lost=[-0.1, -0.11, -0.09], cost={"seconds": 9.0})])
+    two = summed_up(
+        "lora", "none", [run_of(answers(0.8), lost=[lost, lost - 0.01, lost + 0.01], cost={"seconds": 1.0})]
+    )
+    assert told in said(one, two)

@@ -131,20 +131,21 @@ def _headline(
 
 
 def _forgets(row: Row, top: Row) -> list[str]:
-    """What a row forgets beside another, of at most two old tasks."""
+    """What a row forgets (or gains, where both do) beside another, of at most two old tasks."""
     said = []
     for task, own in list(row.forgetting.items())[:2]:
         other = top.forgetting.get(task)
         if other is None:
             continue
-        (new, unit), (old, _) = amount(row, task, own.value), amount(top, task, other.value)
-        of = f"{unit} of {task}" if unit == "points" else f"{task} ({unit})"
-        if own.high < other.low:
-            said.append(f"forgets {new} instead of {old} {of}")
-        elif own.low > other.high:
-            said.append(f"forgets {new} and thus more than {old} {of}")
+        gained = own.value < 0 and other.value < 0
+        sign, verb = (-1, "gains") if gained else (1, "forgets")
+        (new, unit), (old, _) = amount(row, task, sign * own.value), amount(top, task, sign * other.value)
+        of = f"{unit} of {task}" if unit == "points" else f"of {task} ({unit})"
+        less, more = own.high < other.low, own.low > other.high
+        if less or more:
+            said.append(f"{verb} {new} {'and thus more than' if more != gained else 'instead of'} {old} {of}")
         else:
-            said.append(f"forgets {new} against {old} {of}, too close to tell")
+            said.append(f"{verb} {new} against {old} {of}, too close to tell")
     return said
 
 
