@@ -78,7 +78,7 @@ def start_head(ready: Ready, learning: Learning, part: Part, average: Average) -
     with torch.no_grad():
         for own, value in zip((linear.weight, linear.bias), found, strict=True):
             own.copy_(value)
-    average.restore(learning.learned)
+        average.restore(learning.learned)
     return [f"the head starts from the discriminant of the features of {len(chosen):,} training examples"]
 
 
