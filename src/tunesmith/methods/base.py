@@ -64,6 +64,11 @@ class Method(Plugin):
         """Make the module to train out of the pretrained one. ModelError when this method cannot serve this model."""
         raise NotImplementedError
 
+    @property
+    def head_start(self) -> str:
+        """Where a new head starts, for methods that learn nothing else: `drawn`, `discriminant` or `auto`."""
+        return "drawn"
+
     def vision_rate(self) -> tuple[float, str]:
         """The peak rate for models of pictures, and where it comes from."""
         if self.vision_learning_rate is None:

@@ -60,6 +60,11 @@ class Head(Method):
         "auto", description="first values of the head: from its features, or at random; auto: from features if it can"
     )
 
+    @property
+    def head_start(self) -> str:
+        """As asked for."""
+        return self.start
+
     def vision_rate(self) -> tuple[float, str]:
         """Higher for a head that starts at random values."""
         if self.start == "drawn":

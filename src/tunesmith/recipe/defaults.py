@@ -47,7 +47,7 @@ class Facts:
 def resolve(recipe: Recipe, facts: Facts) -> tuple[Recipe, dict[str, str]]:
     """The recipe without any `auto`, and for each value that was filled in, where it came from."""
     recipe, origins = _resolve_task(recipe, facts)
-    if (asked := getattr(recipe.method, "start", "drawn")) != "drawn":
+    if (asked := recipe.method.head_start) != "drawn":
         start, origins["method.start"] = _head_start(facts, asked)
         recipe = _with(recipe, method=_changed(recipe.method, {"start": start}))
     train, method = recipe.train, recipe.method

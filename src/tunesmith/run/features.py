@@ -59,7 +59,7 @@ def start_head(ready: Ready, learning: Learning, part: Part, average: Average) -
 
     part: the training examples, or their features. average: begins there too. Done again it gives the same bits.
     """
-    if getattr(ready.recipe.method, "start", "drawn") != "discriminant":
+    if ready.recipe.method.head_start != "discriminant":
         return []
     head = learning.model.get_submodule(ready.pretrained.anatomy.head[0])
     linear: Any = linear_of(head)

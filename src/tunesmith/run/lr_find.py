@@ -109,7 +109,7 @@ def lr_find(
         ready, learning = _ramped(settled(ready), steps)
         if recipe.retention is not None:
             tell(Stage("retention is left out: the test looks at the new task's loss alone"))
-        if getattr(ready.recipe.method, "start", "drawn") != "drawn":
+        if ready.recipe.method.head_start != "drawn":
             tell(
                 Stage("the head begins at random values here: from its features its loss would fall too little to see")
             )
