@@ -136,8 +136,9 @@ def test_a_candidate_that_fails_is_named_with_its_reason_and_the_others_go_on(
 
 
 def test_what_was_measured_is_not_measured_again_unless_something_changed(
-    tmp_path: Path, tiny_folders: Callable[[str], Path], in_this_process: list[Path]
+    tmp_path: Path, tiny_folders: Callable[[str], Path], in_this_process: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (0.5, 0.5, 0.5))  # it is told, and moves between the two
     data, work = str(write_texts(tmp_path / "data.csv", each=8)), tmp_path / "work"
 
     def once(rows: int) -> Selection:
