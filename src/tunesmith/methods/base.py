@@ -71,10 +71,9 @@ class Method(Plugin):
 
     def vision_rate(self) -> tuple[float, str]:
         """The peak rate for models of pictures, and where it comes from."""
-        own = self.vision_learning_rate
-        return (
-            (self.learning_rate, self.learning_rate_source) if own is None else (own, self.vision_learning_rate_source)
-        )
+        if self.vision_learning_rate is None:
+            return self.learning_rate, self.learning_rate_source
+        return self.vision_learning_rate, self.vision_learning_rate_source
 
     def rate_factor(self, name: str) -> float:
         """By what the learning rate of this learned tensor is multiplied. Default: all learn at one rate."""
@@ -174,7 +173,6 @@ class Method(Plugin):
 
 
 _STAYS = "keeps_its_statistics"
-
 registry: Registry[Method] = Registry("tunesmith.methods", Method)
 
 
