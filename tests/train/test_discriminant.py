@@ -72,6 +72,14 @@ def test_rare_classes_are_expected_as_rarely_as_they_come() -> None:
     assert (rare[1] - even[1]).tolist() == pytest.approx(np.log([2.94, 0.03, 0.03]).tolist(), abs=1e-4)
 
 
+def test_a_class_that_counts_nothing_is_never_expected() -> None:
+    features, targets = drawn(30, 6)
+    found = discriminant(features, targets, np.array([1.0, 0.0, 1.0]))
+    assert found is not None
+    assert all(bool(torch.isfinite(each).all()) for each in found)
+    assert losses(*found, features, np.where(targets == 1, 0, targets))[1] > 0.6
+
+
 def test_far_from_zero_it_answers_alike() -> None:
     near, targets = drawn(30, 12)
     far, _ = drawn(30, 12, offset=300.0)

@@ -81,7 +81,8 @@ def discriminant(features: np.ndarray, targets: np.ndarray, counts: np.ndarray) 
     weights, offsets = _fitted(x, y, classes, share)
     factor = _factor(x, y, classes, share)
     expected = torch.from_numpy(np.asarray(counts)).double()
-    weights, offsets = weights * factor, offsets * factor + (expected / expected.sum()).log()
+    shares = (expected / expected.sum()).clamp_min(1e-6)  # a class whose weight is 0 is no reason for infinity
+    weights, offsets = weights * factor, offsets * factor + shares.log()
     return weights.float(), (offsets - weights @ middle).float()
 
 
