@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from tests.pictures_models import tiny_vision
 from torch import nn
@@ -43,6 +44,8 @@ def test_it_parts_the_classes_as_the_shrunk_discriminant_does(each: int, width: 
     share = module._shrinkage(
         torch.from_numpy(features - features.mean(0)).double(), torch.from_numpy(targets), classes
     )
+    left = features - np.stack([features[targets == k].mean(0) for k in range(classes)])[targets]
+    assert share == pytest.approx(ledoit_wolf_shrinkage(left.astype(np.float64), assume_centered=True), rel=1e-4)
     peer = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=share).fit(features.astype(np.float64), targets)
     logits = (torch.from_numpy(features) @ found[0].T + found[1]).double().numpy()
     told = peer.decision_function(features.astype(np.float64))
