@@ -100,10 +100,6 @@ def test_features_that_say_nothing_give_none() -> None:
     assert discriminant(features, targets, np.ones(3)) is None
 
 
-def changed(pretrained: Pretrained, **values: Any) -> Pretrained:
-    return replace(pretrained, **values)
-
-
 def test_a_new_linear_head_over_pictures_can_start_and_is_left_as_it_was() -> None:
     for kind in ("timm_resnet", "torchvision_resnet", "hf_resnet", "timm_vit", "hf_vit", "hf_dinov2"):
         pretrained = tiny_vision(kind)
@@ -119,10 +115,10 @@ def test_what_forbids_it_is_told(tiny: Callable[..., Pretrained], monkeypatch: p
     assert "picture classifier" in cannot_start(tiny("bert"), COUNTS, multi_label=False)
     assert "several labels" in cannot_start(net, COUNTS, multi_label=True)
     known = replace(net.anatomy, classifier=())
-    assert "knows every label" in cannot_start(changed(net, anatomy=known), COUNTS, multi_label=False)
+    assert "knows every label" in cannot_start(replace(net, anatomy=known), COUNTS, multi_label=False)
     assert '"class 1" has fewer than 2' in cannot_start(net, COUNTS | {"class 1": 1}, multi_label=False)
     deep = replace(net.anatomy, head=(*net.anatomy.head, "layer4"))
-    assert "one linear layer" in cannot_start(changed(net, anatomy=deep), COUNTS, multi_label=False)
+    assert "one linear layer" in cannot_start(replace(net, anatomy=deep), COUNTS, multi_label=False)
     monkeypatch.setattr(module, "WIDEST", 8)
     assert "too long" in cannot_start(net, COUNTS, multi_label=False)
     monkeypatch.setattr(module, "WIDEST", 4096)

@@ -204,6 +204,7 @@ def _facts(
     recipe: Recipe, pretrained: Pretrained, dataset: Dataset, device: Device
 ) -> tuple[defaults.Facts, np.ndarray]:
     task, counts = recipe.task, dataset.summary.class_counts["train"]
+    started = recipe.method.head_start != "drawn"
     numbers = range(0, len(dataset.train), 1 + len(dataset.train) // LOOKED_AT)
     lengths = np.concatenate(
         [task.lengths(some, pretrained) for some in lots((dataset.train[i] for i in numbers), LOOKED_AT)]
@@ -223,7 +224,7 @@ def _facts(
         cores=max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))),
         shared=_shared_bytes(),
         packs=cannot_pack(pretrained.model, most) if task.in_tokens else "",
-        starts=cannot_start(pretrained, counts, multi_label=dataset.multi_label) if recipe.method.only_head else "",
+        starts=cannot_start(pretrained, counts, multi_label=dataset.multi_label) if started else "",
     )
     return facts, lengths
 
