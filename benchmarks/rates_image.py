@@ -1,13 +1,15 @@
 """Accuracy on held-out training pictures for methods and learning rates: how the defaults for pictures are chosen.
 
     python benchmarks/rates_image.py head=2e-3,1e-2 lora=5e-4/2e-3,1e-3/1e-2 [--sets clothing fashion resnet]
-        [--seeds 0 1] [--epochs 5] [--pretrained FOLDER] [--renamed] [--jobs 2] [--out FILE]
+        [--seeds 0 1] [--epochs 5] [--pretrained FOLDER] [--idx FOLDER] [--first 0 1 2 3 4] [--renamed]
+        [--more task.head_start=drawn] [--jobs 2] [--out FILE]
 
 A rate is written `rate` or `rate/head's rate`. Test pictures are not looked at: clothing is scored on its validation
 pictures, Fashion-MNIST (30 training pictures a class) on the next 30 of each class, both with ImageNet EfficientNet-
 Lite0 at 160 pixels; `resnet` is the network of `transfer_resnet.py --work FOLDER` (which must have run) on its 100
 pictures a class of new clothes, scored on the next 200 of each class, with that benchmark's settings. ImageNet's head
-knows a few of the labels by name; with --renamed (and a FILE of its own) it knows none. Runs that FILE has already are
+knows a few of the labels by name; with --renamed (and a FILE of its own, as for
+--more) it knows none. Runs that FILE has already are
 not made again.
 """
 
@@ -19,6 +21,7 @@ import shutil
 import statistics
 import sys
 import tempfile
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -43,9 +46,9 @@ def copied(name: str, place: Path, *, renamed: bool) -> Path:
     return place
 
 
-def of_resnet(idx: Path, place: Path) -> Path:
+def of_resnet(idx: Path, place: Path, first: Collection[int]) -> Path:
     """The 100 pictures a class that `transfer_resnet.py` learns from, and the next 200 of each."""
-    write_part(idx, place / "all", "train", range(5, 10), 300)
+    write_part(idx, place / "all", "train", set(range(10)) - set(first), 300)
     for folder in sorted((place / "all/train").iterdir()):
         pictures = sorted(folder.iterdir(), key=lambda file: int(file.stem))
         for part, some in (("train", pictures[:100]), ("test", pictures[100:])):
@@ -64,7 +67,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--pretrained", type=Path, help="the folder that transfer_resnet.py --work kept")
     parser.add_argument("--idx", type=Path, help="the folder of Fashion-MNIST's IDX files, for resnet")
+    parser.add_argument("--first", nargs=5, type=int, default=range(5), metavar="CLASS", help="as it was run with")
     parser.add_argument("--renamed", action="store_true", help="labels that no row of ImageNet's head goes by")
+    parser.add_argument("--more", nargs="+", default=[], metavar="KEY=VALUE", help="settings of every run")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("rates_image.jsonl"))
     given = parser.parse_args()
@@ -80,7 +85,7 @@ def main() -> None:
     known: dict[tuple[Any, ...], float] = {tuple(r[k] for k in key): r["accuracy"] for r in map(json.loads, lines)}
     with tempfile.TemporaryDirectory(prefix="tunesmith-bench-") as kept:
         folders = {
-            name: of_resnet(given.idx, Path(kept) / name)
+            name: of_resnet(given.idx, Path(kept) / name, given.first)
             if name == "resnet"
             else copied(name, Path(kept) / name, renamed=given.renamed)
             for name in given.sets
@@ -92,7 +97,13 @@ def main() -> None:
             name, method, rate, seed = one
             own, _, head = rate.partition("/")
             more = [f"train.learning_rate={own}", *([f"train.head_learning_rate={head}"] if head else [])]
-            more += [f"train.seed={seed}", "train.threads=1", "data.split.validation=0", "forgetting.old_tasks=[]"]
+            more += [
+                *given.more,
+                f"train.seed={seed}",
+                "train.threads=1",
+                "data.split.validation=0",
+                "forgetting.old_tasks=[]",
+            ]
             start = (
                 [*SETTINGS, "--model", str(given.pretrained / "pretrained/best"), "train.epochs=7"]
                 if name == "resnet"

@@ -6,7 +6,8 @@ Same network (drawn weights), same JPEG files, batch 32, alternating, each side 
 ImageFolder, RandomResizedCrop and flip by torchvision.transforms.v2, a DataLoader with two workers, AdamW, float32,
 `model.train()`; for the head everything else frozen, as people do it. tunesmith: its defaults, but that colours are
 changed on both sides alike (`--colour 0.2` is its default). Both count whole epochs, reading included, from the first
-step to the last; tunesmith's count includes decoding every picture before.
+step to the last; tunesmith's count includes decoding every picture before, and the start of the head from its features:
+the drawn weights are a file for it, since a network without pretrained weights has no such start.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def ours(folder: Path, work: str, epochs: int, colour: float) -> dict[str, float
 
     settings: dict[str, Any] = {
         "task": {"name": "image_classification", "size": SIDE},
-        "model": {"name": "torchvision/resnet18", "pretrained": False},
+        "model": {"name": "torchvision/resnet18", "weights": str(folder / "drawn.safetensors")},
         "data": {"path": str(folder / "train"), "split": {"validation": 0.0, "test": 0.0}},
         "method": work,
         "train": {"epochs": epochs, "batch_size": 32, "checkpoint_every": 100_000},
@@ -102,6 +103,15 @@ def ours(folder: Path, work: str, epochs: int, colour: float) -> dict[str, float
     return {"images_a_second": seen / (last - began + first)}
 
 
+def write_weights(path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+    from torchvision.models import resnet18
+
+    torch.manual_seed(0)
+    save_file(resnet18().state_dict(), path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", nargs="+", default=["full", "head"], choices=["full", "head"])
@@ -120,6 +130,7 @@ def main() -> None:
     results: dict[str, Any] = {"load": os.getloadavg()}
     with tempfile.TemporaryDirectory() as place:
         write_images(Path(place), given.images)
+        write_weights(Path(place) / "drawn.safetensors")
         for work in given.work:
             told: dict[str, list[float]] = {"tunesmith": [], "plain loop": []}
             for _ in range(given.rounds):

@@ -12,8 +12,8 @@ ANSWERS = {"colour": "It is blue.", "name": "I am Tuna.", "place": "In the sea."
 ASKED = ("What {} is it", "Tell me the {}", "Which {}, please", "The {}", "Say {} now")
 
 
-def write_tiny_language_model(folder: Path, kind: str = "llama") -> Path:
-    """Two blocks of width 32, 256 places."""
+def write_tiny_language_model(folder: Path, kind: str = "llama", *, width: int = 32) -> Path:
+    """Two blocks, 256 places."""
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
@@ -21,12 +21,13 @@ def write_tiny_language_model(folder: Path, kind: str = "llama") -> Path:
     torch.manual_seed(7)
     ends = {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": None, "pad_token_id": tokenizer.pad_token_id}
     if kind == "gpt2":
-        made: object = GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=4,
+        made: object = GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), n_embd=width, n_layer=2, n_head=4,
                                                   n_positions=256, **ends))  # fmt: skip
     else:
         made = LlamaForCausalLM(
-            LlamaConfig(vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2,
-                        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=256, **ends)
+            LlamaConfig(vocab_size=len(tokenizer), hidden_size=width, intermediate_size=48 if width == 32 else 128,
+                        num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+                        max_position_embeddings=256, **ends)
         )  # fmt: skip
     made.save_pretrained(folder)  # type: ignore[attr-defined]
     tokenizer.save_pretrained(folder)

@@ -9,6 +9,7 @@ Importing this package imports nothing heavy. Every task and method is here by i
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
@@ -45,6 +46,9 @@ _PUBLIC = {
     "ModelError": "tunesmith.errors",
     "RunError": "tunesmith.errors",
 }
+
+# Where bitsandbytes is installed, peft imports it, and it then tells everyone of a kernel that could be fetched for it.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 __all__ = ["fit", "resume", "stream", *_PUBLIC]
 

@@ -22,6 +22,7 @@ from tests.tiny_gguf import SPECIAL, TEMPLATE, TOKENS, tiny_llama, write_gguf
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tunesmith.errors import DiskError, ModelError
+from tunesmith.models import cache as cached
 from tunesmith.models import gguf, gguf_convert, gguf_rope
 from tunesmith.models.gguf import dequantised
 from tunesmith.models.gguf_header import read_gguf_header
@@ -139,7 +140,7 @@ def test_what_a_killed_process_left_is_swept_after_a_day(tmp_path: Path, cache: 
 
 def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_gguf(tmp_path / "tiny.gguf")
-    monkeypatch.setattr(gguf.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000})())
+    monkeypatch.setattr(cached.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000})())
     with pytest.raises(DiskError, match="TUNESMITH_CACHE"):
         dequantised(path)
     monkeypatch.undo()

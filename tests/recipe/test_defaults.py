@@ -88,17 +88,15 @@ def test_a_rate_for_the_head_method_is_the_heads() -> None:
     assert after.train.head_learning_rate == 0.01
 
 
-def test_where_a_head_starts_is_settled_for_a_head_alone() -> None:
-    """VeRA has an option of the same name that means something else."""
-    assert resolve(made(method="vera"), FACTS)[0].method.start == 0.1  # type: ignore[attr-defined]
+def test_where_a_head_starts_is_settled_with_its_rate() -> None:
     pictures = {"task": "image_classification", "method": "head"}
     drawn, why = resolve(made(**pictures), FACTS)
-    assert (drawn.method.start, drawn.train.learning_rate) == ("drawn", 1e-2)  # type: ignore[attr-defined]
-    assert why["method.start"] == FACTS.starts
+    assert (drawn.task.head_start, drawn.train.learning_rate) == ("drawn", 1e-2)  # type: ignore[attr-defined]
+    assert why["task.head_start"] == FACTS.starts
     found, _ = resolve(made(**pictures), replace(FACTS, starts=""))
-    assert (found.method.start, found.train.learning_rate) == ("discriminant", 2e-3)  # type: ignore[attr-defined]
-    with pytest.raises(RecipeError, match="discriminant was asked for, but"):
-        resolve(made(method={"name": "head", "start": "discriminant"}), FACTS)
+    assert (found.task.head_start, found.train.learning_rate) == ("discriminant", 2e-3)  # type: ignore[attr-defined]
+    with pytest.raises(RecipeError, match=r"task\.head_start: discriminant was asked for, but"):
+        resolve(made(task={"name": "image_classification", "head_start": "discriminant"}), FACTS)
 
 
 def test_max_length_leaves_room_for_what_a_method_adds() -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from tests.pictures_models import tiny_vision_source
-from tests.run.pictures import box_recipe, picture_recipe, write_boxes
+from tests.run.pictures import box_recipe, picture_recipe, write_boxes, write_pictures
 from tests.run.worker import events, killed_and_whole, state
 
 from tunesmith.deploy.answers import answers, read_new
@@ -18,11 +20,14 @@ from tunesmith.deploy.predictor import Predictor
 from tunesmith.errors import ModelError, RecipeError, RunError
 from tunesmith.events import Evaluated, Stage, Step
 from tunesmith.methods.base import registry as methods
+from tunesmith.models.detectors.anatomy import find_parts
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run import fit as spine
 from tunesmith.run.fitting import fitting
 from tunesmith.run.folder import read_recipe
+from tunesmith.run.setup import set_up, start_learning
 
+QUICK = {"full", "lora", "adapter", "visual_prompt", "linear_probe_then_full"}
 STRONG = {"augment": {"preset": "strong", "mixup": 0.4, "cutmix": 0.5}}
 
 
@@ -69,8 +74,11 @@ def test_a_head_starts_from_its_features_or_as_it_was_drawn(tmp_path: Path) -> N
     run = spine.fit(Recipe.make(settings), tmp_path / "features", told.append)
     words = [event.text for event in told if isinstance(event, Stage) and "discriminant" in event.text]
     assert words == ["the head starts from the discriminant of the features of 34 training examples"]
-    assert (read_recipe(run.folder).method.start, read_recipe(run.folder).train.learning_rate) == ("discriminant", 2e-3)  # type: ignore[attr-defined]
-    drawn = fitted({**settings, "method": {"name": "head", "start": "drawn"}}, tmp_path / "drawn")
+    assert (read_recipe(run.folder).task.head_start, read_recipe(run.folder).train.learning_rate) == (
+        "discriminant",
+        2e-3,
+    )  # type: ignore[attr-defined]
+    drawn = fitted({**settings, "task": {"name": "image_classification", "head_start": "drawn"}}, tmp_path / "drawn")
     assert read_recipe(drawn.folder).train.learning_rate == 1e-2
     first = [events(folder)[0]["loss"] for folder in (run.folder, drawn.folder)]
     assert first[0] < 0.7 * first[1]
@@ -80,14 +88,52 @@ def test_a_head_starts_from_its_features_or_as_it_was_drawn(tmp_path: Path) -> N
     assert run.scores["after"]["nll"] < drawn.scores["after"]["nll"]
 
 
+@pytest.mark.parametrize(
+    "method", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in methods.names()]
+)
+def test_a_new_head_starts_from_its_features_under_every_method(method: str, tmp_path: Path) -> None:
+    """From what enters it under the method: a prompt, even as it was drawn, changes the features."""
+    losses = []
+    for start in ("discriminant", "drawn"):
+        told: list[Any] = []
+        asked = {"head_start": start, "augment": {"preset": "none"}}
+        settings = picture_recipe(
+            tmp_path, kind="hf_vit", method=method, task=asked, train={"steps": 1, "evaluate_every": 1}
+        )
+        try:
+            run = spine.fit(Recipe.make(settings), tmp_path / start, told.append)
+        except ModelError:
+            pytest.skip("not on this network")
+        losses.append(events(run.folder)[0]["loss"])
+        words = [event.text for event in told if isinstance(event, Stage) and "features of" in event.text]
+        assert len(words) == (start == "discriminant")
+    assert losses[0] < 0.5 * losses[1]
+
+
 def test_a_head_that_cannot_start_from_its_features_says_why(tmp_path: Path) -> None:
     settings = picture_recipe(tmp_path, kind="torchvision_mobilenet", method="head")
     run = fitted(settings, tmp_path / "run")
     known = json.loads((run.folder / "manifest.json").read_text(encoding="utf-8"))
-    assert read_recipe(run.folder).method.start == "drawn"  # type: ignore[attr-defined]
-    assert "one linear layer" in known["origins"]["method.start"]
-    with pytest.raises(RecipeError, match=r"method\.start.*one linear layer"):
-        fitted({**settings, "method": {"name": "head", "start": "discriminant"}}, tmp_path / "asked")
+    assert read_recipe(run.folder).task.head_start == "drawn"  # type: ignore[attr-defined]
+    assert "one linear layer" in known["origins"]["task.head_start"]
+    with pytest.raises(RecipeError, match=r"task\.head_start.*one linear layer"):
+        fitted({**settings, "task": {"name": "image_classification", "head_start": "discriminant"}}, tmp_path / "asked")
+    new = fitted(
+        picture_recipe(tmp_path, train={"steps": 1}) | {"model": {"name": "timm/test_resnet", "pretrained": False}},
+        tmp_path / "new",
+    )
+    assert (
+        "at random values too" in json.loads((new.folder / "manifest.json").read_text())["origins"]["task.head_start"]
+    )
+
+
+def test_rows_that_are_to_be_kept_are_no_start_for_a_discriminant(tmp_path: Path) -> None:
+    first = fitted(picture_recipe(tmp_path), tmp_path / "first")
+    more = write_pictures(tmp_path / "more")
+    (more / "red").rename(more / "crimson")
+    settings = picture_recipe(tmp_path, method="head") | {"model": {"name": str(first.folder), "keep_labels": True}}
+    run = fitted(settings | {"data": {"path": str(more)}}, tmp_path / "second")
+    assert read_recipe(run.folder).task.head_start == "drawn"  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("workers", [0, 2, 4])
@@ -210,3 +256,43 @@ def test_a_picture_that_went_away_is_named(tmp_path: Path) -> None:
     gone.unlink()
     with pytest.raises(RunError, match="the data's files"):
         spine.resume(tmp_path / "run")
+
+
+def test_each_part_of_a_detector_learns_at_its_own_rate_or_not_at_all(tmp_path: Path) -> None:
+    told = box_recipe(tmp_path, method="full", train={"steps": 2, "learning_rate": 1e-3, "head_learning_rate": 2e-3})
+    told["task"] |= {"parts": {"backbone": 0, "neck": 0.5, "head": 3}}
+    ready = next(found for found in set_up(Recipe.make(told), tmp_path / "work") if not isinstance(found, str))
+    before = {name: tensor.clone() for name, tensor in ready.pretrained.model.state_dict().items()}
+    parts, head = find_parts(ready.pretrained.model), ready.pretrained.anatomy.head
+    learning = start_learning(ready)
+    names = {id(tensor): name for name, tensor in learning.learned.items()}
+    peaks = {names[id(t)]: group["peak"] for group in learning.optimizer.param_groups for t in group["params"]}
+
+    def within(name: str, modules: tuple[str, ...]) -> bool:
+        return any(f".{module}." in f".{name}." for module in modules)
+
+    assert peaks
+    for name, peak in peaks.items():
+        assert not within(name, parts.backbone)
+        rate = 2e-3 if within(name, head) else 1e-3
+        assert peak == pytest.approx(rate * (0.5 if within(name, parts.neck) else 3.0))
+    assert {0.5, 3.0} <= {round(peak / (2e-3 if within(n, head) else 1e-3), 6) for n, peak in peaks.items()}
+    run = fitted(told, tmp_path / "run")
+    after = load_file(run.folder / "best/model.safetensors")
+    same = [
+        torch.equal(after[name], tensor)
+        for name, tensor in before.items()
+        if name in after and within(name, parts.backbone)
+    ]
+    assert same
+    assert all(same)
+    assert not all(torch.equal(after[n], t) for n, t in before.items() if n in after and within(n, parts.neck))
+
+
+def test_parts_that_leave_nothing_to_learn_are_told(tmp_path: Path) -> None:
+    told = box_recipe(tmp_path, method="head")
+    told["task"] |= {"parts": {"neck": 0, "head": 0}}
+    with pytest.raises(RecipeError, match="nothing is left to learn"):
+        fitted(told, tmp_path / "run")
+    with pytest.raises(RecipeError, match="lets all of the model learn in the end"):
+        fitted({**told, "method": "linear_probe_then_full"}, tmp_path / "probe")

@@ -23,6 +23,7 @@ from tunesmith.models.chat_tokens import encode_prompt, end_ids
 from tunesmith.models.vet import check_vocabulary
 from tunesmith.pictures.form import patches
 from tunesmith.recipe.recipe import Recipe
+from tunesmith.run.base_model import find_base
 from tunesmith.run.earlier import model_of
 from tunesmith.run.folder import open_run
 from tunesmith.tasks.base import Encoded
@@ -132,9 +133,7 @@ class Predictor:
     def untouched(self) -> Pretrained:
         """The model that the run started from, read when it is first asked; ModelError where it is gone."""
         given, seed = self.recipe.model, self.recipe.train.seed
-        source = self.task.find_model(
-            model_of(given.network), revision=given.revision, weights=given.weights, pretrained=given.pretrained
-        )
+        source = find_base(self.task, given, model_of(given.network))
         found = self.task.load(source, self.labels, multi_label=self.multi_label, seed=seed)
         self.device.place(found.model)
         return found

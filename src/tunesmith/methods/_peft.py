@@ -165,11 +165,13 @@ def keep_bfloat16(model: nn.Module) -> None:
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     from tunesmith.models.low_rank import fuse_low_rank
+    from tunesmith.models.quantised import packed
 
     layers: list[Any] = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
     for layer in layers:
         # A base stored in bfloat16 and run without autocast needs the copy: its adapters are float32.
-        if layer.get_base_layer().weight.dtype == torch.float32:
+        weight = layer.get_base_layer().weight
+        if weight.dtype == torch.float32 or packed(weight):  # one in few bits works in what it is given
             layer.cast_input_dtype_enabled = False
         if isinstance(layer, LoraLayer):
             fuse_low_rank(layer, ADAPTER)

@@ -59,6 +59,7 @@ class AdaLoRA(Method):
 
     learning_rate: ClassVar[float] = 4e-3
     learning_rate_source: ClassVar[str] = "starting value, above LoRA's since each direction is a product of three"
+    beside_few_bits: ClassVar[bool] = True
 
     rank: int = Field(8, ge=1, le=1024, description="average rank of a layer at the end")
     start_rank: int = Field(12, ge=2, le=2048, description="rank of every layer at the start")

@@ -53,6 +53,8 @@ class Method(Plugin):
     weight_decay: ClassVar[float] = 0.01
     adapter: ClassVar[bool] = True
     """Whether the pretrained weights stay as they were, so that switching the method off gives the old model back."""
+    beside_few_bits: ClassVar[bool] = False
+    """Whether it learns and delivers nothing of the pretrained weights, so that those may be stored in few bits."""
     has_line: ClassVar[bool] = True
     """Whether a line leads from the untouched to the tuned model, so that `between` serves."""
 
@@ -64,13 +66,8 @@ class Method(Plugin):
         """Make the module to train out of the pretrained one. ModelError when this method cannot serve this model."""
         raise NotImplementedError
 
-    @property
-    def head_start(self) -> str:
-        """Where a new head starts, for methods that learn nothing else: `drawn`, `discriminant` or `auto`."""
-        return "drawn"
-
-    def vision_rate(self) -> tuple[float, str]:
-        """The peak rate for models of pictures, and where it comes from."""
+    def vision_rate(self, *, drawn: bool) -> tuple[float, str]:
+        """The peak rate for models of pictures, and where it comes from. drawn: the head starts at random values."""
         if self.vision_learning_rate is None:
             return self.learning_rate, self.learning_rate_source
         return self.vision_learning_rate, self.vision_learning_rate_source

@@ -6,10 +6,8 @@ The network `f` stays as it is and the head `h` on top of it learns: `logits = h
 with weights between the last block and the logits, so for BERT the pooler as well as the classifier. BatchNorm below
 it stays in evaluation mode, so that its statistics do not drift.
 
-A new head over pictures that is one linear layer does not start from random values but from the discriminant of its
-features (`start`): the class means and the covariance that the classes share say in closed form how the classes part,
-and training goes on from there. Where the features were made for other things this gains most (docs/experiments.md).
-From random values (`start: drawn`) a head over pictures takes 1e-2 by default, not the rate below.
+A new head over pictures starts from the discriminant of its features where it can (`task.head_start`), and training
+goes on from there. Where it starts from random values it takes 1e-2 by default, not the rate below.
 
 ## Fits
 
@@ -28,15 +26,12 @@ the other methods where the task differs from what the features were made for.
 ## Source
 
 Yosinski et al. 2014, How transferable are features in deep neural networks?, arXiv 1411.1792; Kumar et al. 2022,
-Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution, arXiv 2202.10054 (linear probing);
-Ledoit and Wolf 2004, A well-conditioned estimator for large-dimensional covariance matrices.
+Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution, arXiv 2202.10054 (linear probing).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
-
-from pydantic import Field
+from typing import TYPE_CHECKING, ClassVar
 
 from tunesmith.errors import ModelError
 from tunesmith.methods.base import Method, freeze_all_but, is_language_model
@@ -57,20 +52,11 @@ class Head(Method):
     only_head: ClassVar[bool] = True
     has_line: ClassVar[bool] = False
 
-    start: Literal["auto", "discriminant", "drawn"] = Field(
-        "auto", description="first values of the head: from its features, or at random; auto: from features if it can"
-    )
-
-    @property
-    def head_start(self) -> str:
-        """As asked for."""
-        return self.start
-
-    def vision_rate(self) -> tuple[float, str]:
+    def vision_rate(self, *, drawn: bool) -> tuple[float, str]:
         """Higher for a head that starts at random values."""
-        if self.start == "drawn":
+        if drawn:
             return self.drawn_learning_rate, "drawn, best of 2e-3 to 5e-2 on three sets (docs/experiments.md)"
-        return super().vision_rate()
+        return super().vision_rate(drawn=drawn)
 
     def prepare(self, pretrained: Pretrained) -> nn.Module:
         """Freeze everything but the head. ModelError for a language model, which has none."""

@@ -49,6 +49,7 @@ class IA3(Method):
 
     learning_rate: ClassVar[float] = 1e-2
     learning_rate_source: ClassVar[str] = "0.975 on BBC news in 2 passes (docs/experiments.md)"
+    beside_few_bits: ClassVar[bool] = True
     language_learning_rate: ClassVar[float | None] = 1e-2
     language_learning_rate_source: ClassVar[str] = (
         "held-out loss on identity rows from 2.92 to 2.04 (docs/experiments.md)"

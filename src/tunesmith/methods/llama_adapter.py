@@ -54,6 +54,7 @@ class LlamaAdapter(Method):
 
     learning_rate: ClassVar[float] = 1e-2
     learning_rate_source: ClassVar[str] = "near the paper's 9e-3"
+    beside_few_bits: ClassVar[bool] = True
 
     length: int = Field(10, ge=1, le=1000, description="learned prompts a layer")
     layers: Annotated[int, Field(ge=1, le=1000)] | Literal["auto"] = Field(

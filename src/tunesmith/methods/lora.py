@@ -56,6 +56,7 @@ from pydantic import Field
 
 from tunesmith.errors import ModelError
 from tunesmith.methods import _peft
+from tunesmith.methods._lora_starts import add_to_base, start_from_qr, start_from_svd
 from tunesmith.methods._targets import WHOLE_CONVS, Targets, choose_layers
 from tunesmith.methods.base import Method
 from tunesmith.types import Layer, Pretrained
@@ -73,6 +74,7 @@ class LoRA(Method):
 
     learning_rate: ClassVar[float] = 1e-3
     learning_rate_source: ClassVar[str] = "as good as 2e-3 on four sets or better (docs/experiments.md)"
+    beside_few_bits: ClassVar[bool] = True
     vision_learning_rate: ClassVar[float | None] = 5e-4
     vision_learning_rate_source: ClassVar[str] = "0.700 on 280 clothing pictures in 4 passes (docs/experiments.md)"
     language_learning_rate: ClassVar[float | None] = 2e-3
@@ -91,10 +93,22 @@ class LoRA(Method):
         """Put the low-rank layers in. ModelError if a target fits no layer or the rank exceeds one for pissa, olora."""
         from peft import LoraConfig
 
+        from tunesmith.models.quantised import BLOCK, bits_of
+
         layers = choose_layers(pretrained.anatomy, self.targets, convs=WHOLE_CONVS)
         convolves = any(layer.kind == "conv" for layer in layers)
         if self.variant in _MUTATING:
             self._check_rank(layers)
+            if bits := bits_of(pretrained.model):
+                raise ModelError(
+                    f"method.variant {self.variant} begins by lowering the model's weights, and these are stored in "
+                    f"{bits} bits and stay as they are. Leave it out, or take rslora or dora."
+                )
+        if self.variant == "dora" and bits_of(pretrained.model) == 4 and any(x.inputs % BLOCK for x in layers):
+            raise ModelError(  # peft works their norms out through bitsandbytes' own dequantisation
+                f"method.variant dora needs layers whose inputs are a multiple of {BLOCK} beside 4 bits, and some of "
+                f"{type(pretrained.model).__name__} are not. Leave it out, or take rslora."
+            )
         config = LoraConfig(
             r=self.rank,
             lora_alpha=self._alpha(),  # type: ignore[arg-type]
@@ -112,9 +126,9 @@ class LoRA(Method):
                 # Not in the state dict, as below: peft would not know these names.
                 layer.register_buffer("untouched", untouched[name.removeprefix(_peft.PREFIX)], persistent=False)
                 if self.variant == "olora":
-                    _start_from_qr(layer)
+                    start_from_qr(layer)
                 elif convolves:
-                    _start_from_svd(layer)
+                    start_from_svd(layer)
                 for kind, factor in (("a", layer.lora_A), ("b", layer.lora_B)):
                     start = factor[_peft.ADAPTER].weight.detach().clone()
                     layer.register_buffer(f"initial_{kind}", start, persistent=False)
@@ -152,7 +166,7 @@ class LoRA(Method):
             if torch.equal(a, layer.initial_a) and torch.equal(b, layer.initial_b):
                 continue
             start = layer.initial_b.flatten(1) @ layer.initial_a.flatten(1)
-            _add_to_base(layer, start - b.flatten(1) @ a.flatten(1))
+            add_to_base(layer, start - b.flatten(1) @ a.flatten(1))
             layer.initial_a.copy_(a)
             layer.initial_b.copy_(b)
 
@@ -207,44 +221,3 @@ def _low_rank_layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
 
 def _most_rank(layer: Layer) -> int:
     return min(math.prod((layer.inputs, *layer.kernel)), layer.outputs)
-
-
-def _start_from_qr(layer: Any) -> None:
-    """OLoRA's start, W = Q R with the first r columns and rows; peft's own fails on layers that store W turned and on
-    convolutions."""
-    import torch
-
-    q, r = torch.linalg.qr(_matrix(layer))
-    _start_from(layer, q[:, : layer.r[_peft.ADAPTER]], r[: layer.r[_peft.ADAPTER]])
-
-
-def _start_from_svd(layer: Any) -> None:
-    """PiSSA's start, W = U S V' with the r largest singular values shared by both factors, for convolutions as well."""
-    import torch
-
-    rank = layer.r[_peft.ADAPTER]
-    u, s, v = torch.linalg.svd(_matrix(layer), full_matrices=False)
-    root = (s[:rank] / layer.scaling[_peft.ADAPTER]).sqrt()
-    _start_from(layer, u[:, :rank] * root, root[:, None] * v[:rank])
-
-
-def _start_from(layer: Any, b: Tensor, a: Tensor) -> None:
-    """Let the factors start as B [outputs, r] and A [r, inputs], and take scale x B A off the frozen weight."""
-    for factor, start in ((layer.lora_A, a), (layer.lora_B, b)):
-        weight = factor[_peft.ADAPTER].weight
-        weight.data.copy_(start.reshape(weight.shape))
-    _add_to_base(layer, -(b @ a))
-
-
-def _matrix(layer: Any) -> Tensor:
-    """The frozen weight as [outputs, inputs]; of a convolution [outputs, inputs x places of the kernel]."""
-    weight: Tensor = layer.get_base_layer().weight.detach().float()
-    return weight.T if getattr(layer, "fan_in_fan_out", False) else weight.flatten(1)
-
-
-def _add_to_base(layer: Any, product: Tensor) -> None:
-    """Add scale x product [outputs, inputs] to the frozen weight."""
-    weight = layer.get_base_layer().weight
-    change = layer.scaling[_peft.ADAPTER] * product
-    turned = change.T if getattr(layer, "fan_in_fan_out", False) else change.reshape(weight.shape)
-    weight.data += turned.to(weight.dtype)

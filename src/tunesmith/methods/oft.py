@@ -56,6 +56,7 @@ class OFT(Method):
 
     learning_rate: ClassVar[float] = 2e-3
     learning_rate_source: ClassVar[str] = "starting value"
+    beside_few_bits: ClassVar[bool] = True
 
     block_size: Annotated[int, Field(ge=2, le=4096)] | Literal["auto"] = Field(
         "auto", description="size of a rotation; auto: the largest up to 32 that divides every layer"
@@ -66,10 +67,11 @@ class OFT(Method):
         """Put the rotations in. ModelError if `block_size` does not divide the inputs of every target layer."""
         from peft import OFTConfig
 
+        from tunesmith.models.quantised import turned
         from tunesmith.models.whole import is_detector
 
         layers = self._layers(pretrained.anatomy)
-        if any(layer.kind == "conv1d" for layer in layers):
+        if any(layer.kind == "conv1d" for layer in layers) or turned(pretrained.model):
             raise ModelError(
                 f"{type(pretrained.model).__name__} stores its layers' weights turned (Conv1D), which peft's OFT "
                 "cannot rotate. Methods that work here: lora, adalora, ia3, vera, adapter."

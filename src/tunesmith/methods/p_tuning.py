@@ -48,6 +48,7 @@ class PTuning(Method):
 
     learning_rate: ClassVar[float] = 1e-2
     learning_rate_source: ClassVar[str] = "0.973 on BBC news in 2 passes (docs/experiments.md)"
+    beside_few_bits: ClassVar[bool] = True
     language_learning_rate: ClassVar[float | None] = 3e-3
     language_learning_rate_source: ClassVar[str] = (
         "held-out loss on identity rows from 2.92 to 2.52 (docs/experiments.md)"

@@ -68,6 +68,7 @@ class PrefixTuning(Method):
 
     learning_rate: ClassVar[float] = 1e-2
     learning_rate_source: ClassVar[str] = "0.971 on BBC news in 2 passes (docs/experiments.md)"
+    beside_few_bits: ClassVar[bool] = True
     language_learning_rate: ClassVar[float | None] = 2e-2
     language_learning_rate_source: ClassVar[str] = "between 1e-2 and 3e-2 on identity answers (docs/experiments.md)"
     vision_learning_rate: ClassVar[float | None] = 1e-2

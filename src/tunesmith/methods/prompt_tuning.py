@@ -51,6 +51,7 @@ class PromptTuning(Method):
 
     learning_rate: ClassVar[float] = 5e-2
     learning_rate_source: ClassVar[str] = "0.962 on BBC news in 2 passes, mean of three seeds (docs/experiments.md)"
+    beside_few_bits: ClassVar[bool] = True
     language_learning_rate: ClassVar[float | None] = 3e-2
     language_learning_rate_source: ClassVar[str] = (
         "held-out loss on identity rows from 2.92 to 2.17 (docs/experiments.md)"

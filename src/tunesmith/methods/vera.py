@@ -50,6 +50,7 @@ class VeRA(Method):
 
     learning_rate: ClassVar[float] = 1e-2
     learning_rate_source: ClassVar[str] = "starting value; vectors take a high rate"
+    beside_few_bits: ClassVar[bool] = True
 
     rank: int = Field(256, ge=1, le=4096, description="rank r of the shared random matrices")
     start: float = Field(0.1, gt=0, le=10, description="first value of the vector d")

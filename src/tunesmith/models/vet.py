@@ -43,6 +43,11 @@ def vet_folder(
         raise ModelError(about_adapter(folder))
     config = read_config(folder)
     vet_model_type(folder, config, purpose)
+    if config.get("quantization_config") and purpose != "causal lm":
+        raise ModelError(
+            f"The weights in {folder} are quantised: such a model can be learned beside as a language model alone "
+            f"(causal_lm, preference), not for {purpose}. Use its plain safetensors."
+        )
     return vet_weights(folder, config, weights=weights)
 
 
@@ -202,9 +207,16 @@ def check_finite(model: nn.Module) -> None:
     """
     import torch
 
+    from tunesmith.models.quantised import packed
+
     bad = []
     for name, tensor in model.named_parameters():
-        if tensor.is_meta or not tensor.is_floating_point() or bool(torch.isfinite(tensor.detach().float().sum())):
+        if (
+            tensor.is_meta
+            or packed(tensor)
+            or not tensor.is_floating_point()
+            or bool(torch.isfinite(tensor.detach().float().sum()))
+        ):
             continue
         count = int((~torch.isfinite(tensor.detach())).sum())
         if count:

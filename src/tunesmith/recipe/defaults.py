@@ -40,16 +40,13 @@ class Facts:
     """Bytes free where processes hand each other batches; a container may have no more than 64 MiB."""
     packs: str = ""
     """Why several examples cannot share a row on this model; empty where they can."""
-    starts: str = "only a head over pictures does"
+    starts: str = "only a classifier of pictures does"
     """Why the head cannot start from the discriminant of its features; empty where it can."""
 
 
 def resolve(recipe: Recipe, facts: Facts) -> tuple[Recipe, dict[str, str]]:
     """The recipe without any `auto`, and for each value that was filled in, where it came from."""
     recipe, origins = _resolve_task(recipe, facts)
-    if (asked := recipe.method.head_start) != "drawn":
-        start, origins["method.start"] = _head_start(facts, asked)
-        recipe = _with(recipe, method=_changed(recipe.method, {"start": start}))
     train, method = recipe.train, recipe.method
     chosen: dict[str, tuple[Any, str]] = {}
     batch = train.batch_size
@@ -118,7 +115,7 @@ def _rates(recipe: Recipe, facts: Facts) -> dict[str, tuple[Any, str]]:
     own, source = method.learning_rate, method.learning_rate_source
     head, head_source = method.head_learning_rate, "the method's own rate for a head (docs/experiments.md)"
     if pictures:
-        own, source = method.vision_rate()
+        own, source = method.vision_rate(drawn=head_start(recipe) == "drawn")
         head = head if method.vision_head_learning_rate is None else method.vision_head_learning_rate
     if language and method.language_learning_rate is not None:
         own, source = method.language_learning_rate, method.language_learning_rate_source
@@ -159,6 +156,8 @@ def _resolve_task(recipe: Recipe, facts: Facts) -> tuple[Recipe, dict[str, str]]
         )
     if (asked := getattr(task, "packing", False)) is not False:
         changes["packing"], origins["task.packing"] = _packing(recipe, facts, asked)
+    if (asked := head_start(recipe)) != "drawn":
+        changes["head_start"], origins["task.head_start"] = _head_start(facts, asked)
     found = task.settle(facts.train_examples, only_head=recipe.method.only_head)
     changes |= {name: value for name, (value, _) in found.items()}
     origins |= {f"task.{name}": origin for name, (_, origin) in found.items()}
@@ -195,11 +194,17 @@ def _packing(recipe: Recipe, facts: Facts, asked: bool | str) -> tuple[bool, str
     return not why, why or "model and method allow it"
 
 
+def head_start(recipe: Recipe) -> str:
+    """Where a new head starts: `drawn`, `discriminant` or `auto`; tasks without the option draw it."""
+    start: str = getattr(recipe.task, "head_start", "drawn")
+    return start
+
+
 def _head_start(facts: Facts, asked: str) -> tuple[str, str]:
     """Where the head starts, and why. RecipeError where the discriminant was asked for and cannot be."""
     if asked == "discriminant" and facts.starts:
         told = f"discriminant was asked for, but {facts.starts}: leave it out."
-        raise RecipeError([Fault("method.start", told)])
+        raise RecipeError([Fault("task.head_start", told)])
     if facts.starts:
         return "drawn", facts.starts
     return "discriminant", "a new linear head over features of pictures (docs/experiments.md)"

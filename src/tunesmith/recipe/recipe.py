@@ -6,7 +6,7 @@ import glob
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -45,6 +45,9 @@ class ModelOptions(Options):
     )
     weights: str | None = Field(None, min_length=1, description="a weight file for a network named by name (pictures)")
     pretrained: bool = Field(True, description="false: draw every weight anew and train from scratch (pictures)")
+    bits: Annotated[int, Field(ge=4, le=8, multiple_of=4)] | None = Field(
+        None, description="store the frozen linear layers in so few bits (language models; extra quantised)"
+    )
     keep_labels: bool = Field(
         False, description="keep the classes that the pretrained head knows beside those of the data"
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
+from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen, MultipleOf
 from pydantic.fields import FieldInfo
 
 from tunesmith.plugin import Options
@@ -71,6 +71,8 @@ def _words(kind: Any, limits: tuple[Any, ...]) -> str:
         return "null"
     if kind is bool:
         return "true or false"
+    if kind is int and (few := _few(limits)):
+        return few
     if kind in (int, float):
         return f"a {'whole ' if kind is int else ''}number{_bounds(limits)}"
     if kind in (str, Path):
@@ -81,6 +83,15 @@ def _words(kind: Any, limits: tuple[Any, ...]) -> str:
     if origin in (dict, Mapping) or (isinstance(kind, type) and issubclass(kind, Options)):
         return "settings of the form `key: value`"
     return str(kind)
+
+
+def _few(limits: tuple[Any, ...]) -> str:
+    """`4 or 8`: the multiples between two limits, where that is what is wanted."""
+    of = {type(limit): limit for limit in limits}
+    if not {Ge, Le, MultipleOf} <= of.keys():
+        return ""
+    step = of[MultipleOf].multiple_of
+    return " or ".join(str(n) for n in range(of[Ge].ge, of[Le].le + 1) if n % step == 0)
 
 
 def _bounds(limits: tuple[Any, ...]) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from tunesmith.models.quantised import bits_of
 from tunesmith.run.footprint import SAFETY, footprint, settled_mib
 from tunesmith.run.forecast import Forecast, in_mib, in_words
 from tunesmith.run.setup import Learning, Ready
@@ -65,6 +66,9 @@ def _sparing_others(ready: Ready, learning: Learning, limit: float, least: Choic
         without = max(SAFETY * (start + whole), least.mib - SAFETY * 3 * learned)
         if without <= limit:
             yield f"method=lora, about {in_mib(without)}: the gradient and the optimizer are those of few weights"
+    fewer = least.mib - SAFETY * _in_four_bits_mib(ready)
+    if fewer <= limit and fewer < least.mib:
+        yield f"model.bits=4, about {in_mib(fewer)}: the frozen linear layers are rounded (extra quantised)"
     length = getattr(ready.recipe.task, "max_length", None)
     if not isinstance(length, int):
         return
@@ -78,6 +82,20 @@ def _sparing_others(ready: Ready, learning: Learning, limit: float, least: Choic
                 cut = float((ready.lengths > shorter).mean())
                 yield f"task.max_length={shorter}, about {in_mib(mib)}: {cut:.0%} of the texts would be cut"
                 return
+
+
+def _in_four_bits_mib(ready: Ready) -> float:
+    """What frozen linear layers would hold less in 4 bits than now; 0 where they cannot be so stored."""
+    anatomy, model, method = ready.pretrained.anatomy, ready.pretrained.model, ready.recipe.method
+    able = method.beside_few_bits and getattr(method, "variant", "default") in ("default", "rslora")
+    if not (ready.recipe.task.goes_on and able) or bits_of(model):
+        return 0.0
+    held = sum(
+        layer.inputs * layer.outputs
+        for layer in anatomy.layers
+        if layer.block >= 0 and layer.kind in ("linear", "conv1d")
+    )
+    return held * (4 - 0.52) / MIB  # float32 to 4 bits and the scales of blocks
 
 
 def time_advice(ready: Ready, found: Forecast, limit: float) -> str:

@@ -52,9 +52,13 @@ def lines(facts: Facts, tuned: Mapping[str, Any]) -> str:
     body = [HERE, "tokenizer = AutoTokenizer.from_pretrained(folder)"]
     if tuned:
         imports.append("from peft import PeftModel")
-        own = (facts.manifest.get("model") or {}).get("name", "")
+        told = facts.manifest.get("model") or {}
+        own, bits = told.get("name", ""), told.get("bits")
+        what = "the pretrained model" + (
+            f" in {bits} bits; needs bitsandbytes, which rounds as it likes" if bits else ""
+        )
         base = json.dumps(str(tuned.get("base_model_name_or_path") or own))
-        body += [f"base = {base}  # the pretrained model", f"model = {load}(base, dtype=torch.float32)", ADAPTED]
+        body += [f"base = {base}  # {what}", f"model = {load}(base, dtype=torch.float32)", ADAPTED]
     else:
         body.append(f"model = {load}(folder, dtype=torch.float32).eval()")
     given = "max_new_tokens=200, do_sample=False"

@@ -12,14 +12,15 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tunesmith.errors import ModelError, RunError
 from tunesmith.methods.base import Method
 from tunesmith.recipe.recipe import Recipe
+from tunesmith.run.base_model import find_base
 from tunesmith.run.folder import open_run, read_recipe, write_json
-from tunesmith.tasks.base import Task
 from tunesmith.train.checkpoint import disk_faults, file_sha256
 
 BEST, MERGED, MADE_FROM, WAYS = "best", "merged", "merged.json", "generation_config.json"
@@ -129,14 +130,16 @@ def _write(folder: Path, recipe: Recipe, fresh: Path) -> None:
     """The merged model, its processor, and a card with the licence, through the libraries' own means."""
     import torch
 
+    from tunesmith.models.causal import read_causal
     from tunesmith.models.quiet import quiet
 
     best, base = folder / BEST, _base(folder)
     model_of(base["path"])  # a base that was itself merged from a run is made again if it was cleared away
     with torch.random.fork_rng(devices=[]), quiet():  # heads that are drawn only to be overwritten
         if recipe.task.in_tokens:
-            _check_base(folder, base, recipe.task)
-            trained, processor = recipe.task.read(best)
+            _check_base(folder, base, recipe)
+            read = partial(read_causal, to_merge=True) if recipe.task.goes_on else recipe.task.read
+            trained, processor = read(best)
             plain: Any = recipe.method.merge(trained)
             _write_language(plain, processor, best, fresh)
         else:
@@ -163,12 +166,12 @@ def _write_language(plain: Any, processor: Any, best: Path, fresh: Path) -> None
         shutil.copyfile(best / WAYS, fresh / WAYS)
 
 
-def _check_base(folder: Path, base: dict[str, Any], task: Task) -> None:
-    """ModelError unless every file that the adapter was trained on is still there, byte for byte; of a GGUF file the
-    dequantised folder, which is made again where it was cleared away."""
-    if Path(base["name"]).suffix.lower() == ".gguf":
+def _check_base(folder: Path, base: dict[str, Any], recipe: Recipe) -> None:
+    """ModelError unless every file that the adapter was trained on is still there, byte for byte; of a GGUF file, and
+    of a base in few bits, the folder in the cache, which is made again where it was cleared away."""
+    if Path(base["name"]).suffix.lower() == ".gguf" or recipe.model.bits:
         if not (Path(base["path"]) / "config.json").is_file():
-            _dequantise_again(folder, base, task)
+            _make_again(folder, base, recipe)
         return
     for name, expected in base["sha256"].items():
         file = Path(base["path"]) / name
@@ -185,13 +188,14 @@ def _check_base(folder: Path, base: dict[str, Any], task: Task) -> None:
             )
 
 
-def _dequantise_again(folder: Path, base: dict[str, Any], task: Task) -> None:
-    """ModelError where the GGUF file is gone, is another, or its cache has moved to where the adapter does not look."""
-    found = task.find_model(base["name"], revision=None, weights=None, pretrained=True)
+def _make_again(folder: Path, base: dict[str, Any], recipe: Recipe) -> None:
+    """ModelError where the base's files are gone, are others, or the cache has moved to where the adapter does not
+    look."""
+    found = find_base(recipe.task, recipe.model, model_of(base["name"]))
     if found.sha256 != base["sha256"] or found.path != base["path"]:
         raise ModelError(
-            f"model: {folder} holds an adapter of {base['name']}, dequantised to {base['path']}, which is gone; what "
-            f"that file gives today lies in {found.path}. Bring the same file back, with the same TUNESMITH_CACHE."
+            f"model: {folder} holds an adapter of {base['name']}, worked out in {base['path']}, which is gone; what "
+            f"those files give today lies in {found.path}. Bring the same files back, with the same TUNESMITH_CACHE."
         )
 
 

@@ -1,5 +1,5 @@
-"""Where only the head learns, it starts from its features, and from pictures that do not vary it learns from features
-computed once."""
+"""A new head over pictures starts from its features; where it alone learns, from pictures that do not vary, it learns
+from features computed once."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from torch import nn
 from tunesmith.data.batches import evaluation_order
 from tunesmith.evaluate.evaluate import TOKENS, Part
 from tunesmith.models.vision_described import describe, description
+from tunesmith.recipe.defaults import head_start
 from tunesmith.run.setup import Learning, Ready, make_batches
 from tunesmith.train.averaging import Average
-from tunesmith.train.discriminant import discriminant, linear_of
+from tunesmith.train.discriminant import discriminant, learning_layer
 from tunesmith.train.frozen import Features, HeadAlone, entering, keep_features
 from tunesmith.types import Batch
 
-LOOKED_AT = 4_096  # training examples from whose features a head starts, shared by the classes,
+KEPT = 4_096  # training examples from whose features a head starts, shared by the classes, where they are kept,
+COMPUTED = 1_024  # and where they are computed for it alone;
 A_CLASS = 20  # but so many of each are looked at
 
 
@@ -59,27 +61,34 @@ def start_head(ready: Ready, learning: Learning, part: Part, average: Average) -
 
     part: the training examples, or their features. average: begins there too. Done again it gives the same bits.
     """
-    if ready.recipe.method.head_start != "discriminant":
+    if head_start(ready.recipe) != "discriminant":
         return []
-    head = learning.model.get_submodule(ready.pretrained.anatomy.head[0])
-    linear: Any = linear_of(head)
+    head = ready.pretrained.model.get_submodule(ready.pretrained.anatomy.head[0])
+    linear = learning_layer(head)
     labels = ready.dataset.labels
     classes = len(labels)
     weights = getattr(ready.recipe.task, "class_weights", None)
     counts = np.bincount(part.targets, minlength=classes).astype(np.float64)
     if isinstance(weights, dict):
         counts *= [weights.get(label, 1.0) for label in labels]
-    most = max(A_CLASS, LOOKED_AT // classes)
+    most = looked_at(classes, kept=isinstance(part.encoded, Features))
     chosen = np.sort(np.concatenate([np.flatnonzero(part.targets == k)[:most] for k in range(classes)]))
     rows = _entering(ready, learning, head, part, chosen)
-    found = ready.device.agree(None if rows is None else discriminant(rows, part.targets[chosen], counts))
+    alone = ready.recipe.method.only_head
+    found = ready.device.agree(None if rows is None else discriminant(rows, part.targets[chosen], counts, alone=alone))
     if found is None:
-        return ["the head starts at random values: its features do not differ within the classes, or are not finite"]
+        why = "its features do not differ within the classes, or are not finite"
+        return [f"the head starts at random values: {why if rows is not None else 'it does not run once a picture'}"]
     with torch.no_grad():
         for own, value in zip((linear.weight, linear.bias), found, strict=True):
             own.copy_(value)
         average.restore(learning.learned)
     return [f"the head starts from the discriminant of the features of {len(chosen):,} training examples"]
+
+
+def looked_at(classes: int, *, kept: bool) -> int:
+    """The most examples of a class from whose features a head starts."""
+    return max(A_CLASS, (KEPT if kept else COMPUTED) // classes)
 
 
 def may_keep(ready: Ready) -> bool:

@@ -17,6 +17,7 @@ from tunesmith.evaluate.evaluate import Part, logits_of
 from tunesmith.forgetting.measures import note_choice
 from tunesmith.methods.base import Method
 from tunesmith.metrics import classification
+from tunesmith.models.quantised import weights_in
 from tunesmith.models.quiet import quiet
 from tunesmith.models.whole import write_whole
 from tunesmith.run.answered import add_answers, answered_after
@@ -203,7 +204,7 @@ def _cost(learning: Learning, progress: Progress, folder: Path) -> dict[str, flo
     weights = [p for p in (folder / "best").glob("*.safetensors")]
     return {
         "learned": sum(t.numel() for t in learning.learned.values() if t.requires_grad),
-        "total": sum(p.numel() for p in learning.model.parameters()),
+        "total": sum(weights_in(p) for p in learning.model.parameters()),
         "seconds": progress.seconds,
         "peak_mib": peak_mib(),
         "file_mib": sum(p.stat().st_size for p in weights) / _MIB,

@@ -11,6 +11,7 @@ from torch import nn
 
 from tunesmith.errors import ModelError
 from tunesmith.methods.base import Method, registry
+from tunesmith.run.base_model import needs_all_bits
 from tunesmith.tasks import base as tasks
 from tunesmith.types import Pretrained
 
@@ -51,6 +52,8 @@ def fits(method: Method, pretrained: Pretrained) -> str | None:
 
 
 def _tried(method: Method, pretrained: Pretrained) -> int | str:
+    if why := needs_all_bits(pretrained, method):
+        return why
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         try:

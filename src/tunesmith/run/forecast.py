@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tunesmith.recipe.defaults import head_start
 from tunesmith.retention.base import Penalty
-from tunesmith.run.features import on_sampled_features
+from tunesmith.run.features import looked_at, on_sampled_features
 from tunesmith.run.folder import write_json
 from tunesmith.run.forgotten import chooses
 from tunesmith.run.measure import (
@@ -114,6 +115,10 @@ def forecast(
             saving = writing_seconds(list(learning.learned.values()), held, work)
         if alone:
             training += shortly.over(parts["train"]) + shortly.over(parts["validation"])
+        elif head_start(ready.recipe) == "discriminant":
+            classes = len(ready.dataset.labels)
+            share = classes * looked_at(classes, kept=False) / len(parts["train"].encoded)
+            training += shortly.over(parts["train"]) * min(1.0, share)
         scored = parts["test"] if len(parts["test"].encoded) else parts["validation"]
         scoring = {name: scoring_seconds(ready, plainly, part) for name, part in parts.items() if name != "train"}
         scored_in = scoring["test" if scored is parts["test"] else "validation"]

@@ -23,6 +23,7 @@ import numpy as np
 
 from tunesmith.errors import NotFiniteError, RecipeError
 from tunesmith.events import Begun, Event, Stage, Step
+from tunesmith.recipe.defaults import head_start
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run.absolute import absolute
 from tunesmith.run.folder import write_json
@@ -109,7 +110,7 @@ def lr_find(
         ready, learning = _ramped(settled(ready), steps)
         if recipe.retention is not None:
             tell(Stage("retention is left out: the test looks at the new task's loss alone"))
-        if ready.recipe.method.head_start != "drawn":
+        if head_start(ready.recipe) != "drawn":
             tell(
                 Stage("the head begins at random values here: from its features its loss would fall too little to see")
             )

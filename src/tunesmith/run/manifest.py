@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from tunesmith.errors import RunError
+from tunesmith.models.quantised import bits_of
 from tunesmith.recipe.recipe import Recipe
 from tunesmith.run.folder import write_json, write_recipe
 from tunesmith.run.setup import Ready
@@ -31,6 +32,7 @@ _PACKAGES = (
     "torchvision",
     "timm",
     "pillow",
+    "bitsandbytes",
 )
 
 
@@ -53,6 +55,7 @@ def manifest(ready: Ready) -> dict[str, Any]:
             "library": source.library,
             "architecture": source.architecture,
             "weights": source.weights,
+            "bits": bits_of(ready.pretrained.model) or None,
         },
         "data": {"sha256": dict(dataset.summary.sha256), "summary": asdict(dataset.summary)},
         "labels": list(dataset.labels),

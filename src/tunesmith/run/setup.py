@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,7 +28,9 @@ from tunesmith.models.rms_norm import shorten_norms
 from tunesmith.models.shared_cast import share_casts
 from tunesmith.recipe import defaults
 from tunesmith.recipe.recipe import Recipe
+from tunesmith.run.base_model import check_method, find_base
 from tunesmith.run.earlier import model_of
+from tunesmith.run.parts import factor_of, hold_still
 from tunesmith.run.referred import refer
 from tunesmith.tasks.base import Task
 from tunesmith.train import randomness
@@ -37,7 +38,7 @@ from tunesmith.train.activations import checkpoint_blocks
 from tunesmith.train.device import Device, fast_at_bfloat16, repeat_sums
 from tunesmith.train.discriminant import cannot_start
 from tunesmith.train.loop import Plan
-from tunesmith.train.memory import keep_freed_memory
+from tunesmith.train.memory import keep_freed_memory, shared_bytes
 from tunesmith.train.optimizer import Rates, make_optimizer
 from tunesmith.types import Batch, Dataset, Pretrained
 
@@ -89,17 +90,16 @@ def set_up(recipe: Recipe, work: Path) -> Iterator[str | Ready]:
     if recipe.train.early_stopping is not None and not len(dataset.validation):
         told = "stops by validation scores, and there are no validation examples: give data.split.validation a share."
         raise RecipeError([Fault("train.early_stopping", told)])
-    yield "reading the model"
     given = recipe.model
+    yield "reading the model" + (f", once to store it in {given.bits} bits" if given.bits else "")
     with device.first_alone():  # it fetches, merges and dequantises; libraries write nothing in the others
-        source = task.find_model(
-            model_of(given.network), revision=given.revision, weights=given.weights, pretrained=given.pretrained
-        )
+        source = find_base(task, given, model_of(given.network))
     if given.keep_labels:
         if task.kind == "chats" or task.kind == "preferences":  # one by one, so that types know what is left
             raise RecipeError([Fault("model.keep_labels", f"{task.name} has no classes whose rows could be kept.")])
         dataset = replace(dataset, labels=kept_labels(source, dataset.labels, kind=task.kind))
     pretrained = task.load(source, dataset.labels, multi_label=dataset.multi_label, seed=recipe.train.seed)
+    check_method(pretrained, recipe.method)
     facts, lengths = _facts(recipe, pretrained, dataset, device)
     recipe, origins = defaults.resolve(recipe, facts)
     task = recipe.task
@@ -131,7 +131,9 @@ def start_learning(ready: Ready) -> Learning:
     """Make the method's module, its optimizer, batches and plan; all draws follow from the seed."""
     recipe, train = ready.recipe, ready.recipe.train
     torch.manual_seed(randomness.counter_seed(train.seed, "method"))
+    factors = recipe.task.rate_factors(ready.pretrained)
     model = recipe.method.prepare(ready.pretrained)
+    hold_still(model, recipe.method, factors)
     ready.device.place(model)
     randomness.use_counter_dropout(model)
     share_casts(ready.pretrained.model, ready.pretrained.anatomy.blocks)
@@ -153,7 +155,9 @@ def start_learning(ready: Ready) -> Learning:
         main_score=recipe.task.main_score(multi_label=ready.dataset.multi_label),
         learning_rate=rates.shown(learned, anatomy),
     )
-    optimizer = make_optimizer(learned, anatomy, rates, recipe.method.rate_factor)
+    optimizer = make_optimizer(
+        learned, anatomy, rates, lambda name: recipe.method.rate_factor(name) * factor_of(name, factors)
+    )
     return Learning(model, learned, optimizer, batches, plan)
 
 
@@ -204,7 +208,6 @@ def _facts(
     recipe: Recipe, pretrained: Pretrained, dataset: Dataset, device: Device
 ) -> tuple[defaults.Facts, np.ndarray]:
     task, counts = recipe.task, dataset.summary.class_counts["train"]
-    started = recipe.method.head_start != "drawn"
     numbers = range(0, len(dataset.train), 1 + len(dataset.train) // LOOKED_AT)
     lengths = np.concatenate(
         [task.lengths(some, pretrained) for some in lots((dataset.train[i] for i in numbers), LOOKED_AT)]
@@ -222,18 +225,20 @@ def _facts(
         threads=torch.get_num_threads(),
         accelerator=device.device.type != "cpu",
         cores=max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))),
-        shared=_shared_bytes(),
+        shared=shared_bytes(),
         packs=cannot_pack(pretrained.model, most) if task.in_tokens else "",
-        starts=cannot_start(pretrained, counts, multi_label=dataset.multi_label) if started else "",
+        starts="" if defaults.head_start(recipe) == "drawn" else _cannot_start(recipe, pretrained, dataset),
     )
     return facts, lengths
 
 
-def _shared_bytes() -> int:
-    try:
-        return shutil.disk_usage("/dev/shm").free
-    except OSError:  # a system that shares memory in another way
-        return 1 << 62
+def _cannot_start(recipe: Recipe, pretrained: Pretrained, dataset: Dataset) -> str:
+    if not recipe.model.pretrained:
+        return "the network starts at random values too, so its features mean nothing yet"
+    if recipe.model.keep_labels:
+        return "model.keep_labels keeps the rows of the head's old classes"
+    counts = {label: dataset.summary.class_counts["train"].get(label, 0) for label in dataset.labels}
+    return cannot_start(pretrained, counts, multi_label=dataset.multi_label)
 
 
 def _number(value: float | str) -> float:

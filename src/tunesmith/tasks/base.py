@@ -122,6 +122,10 @@ class Task(Plugin):
         same again when those options are given. Default: nothing."""
         return {}
 
+    def rate_factors(self, pretrained: Pretrained) -> Mapping[str, float]:
+        """By what the rates in some modules are multiplied, by their names; 0: they do not learn. Default: none are."""
+        return {}
+
     def write_companions(self, pretrained: Pretrained, folder: Path) -> None:
         """Write what a plain program needs beside the weights that the method wrote: configuration, processor."""
         raise NotImplementedError

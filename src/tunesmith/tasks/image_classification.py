@@ -43,6 +43,9 @@ class ImageClassification(Task):
         "none", description="weight of each class in the loss; balanced: inverse of its frequency"
     )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
+    head_start: Literal["auto", "discriminant", "drawn"] = Field(
+        "auto", description="a new head's first values, from its features or random; auto: from features if it can"
+    )
 
     @property
     def fixed(self) -> bool:
@@ -165,8 +168,7 @@ class ImageClassification(Task):
         with sound_gradients(model):
             logits = answer(model, batch)
         weights = classification.weights_of(self.class_weights, description(model).labels, logits)
-        smooth = self.label_smoothing
-        own, other = batch.labels, batch.inputs.get("partner")
+        smooth, own, other = self.label_smoothing, batch.labels, batch.inputs.get("partner")
         if other is None:
             return classification.loss(logits, own, weights=weights, label_smoothing=smooth)
         share = batch.inputs["share"]

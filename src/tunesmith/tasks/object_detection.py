@@ -13,12 +13,13 @@ What is delivered is the whole detector, adapters merged; the adapter stands bes
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from tunesmith.pictures.box_augment import BoxAugment
+from tunesmith.plugin import Options
 from tunesmith.tasks import _boxes
 from tunesmith.tasks.base import Encoded, Kind, Task
 from tunesmith.types import (
@@ -42,6 +43,17 @@ if TYPE_CHECKING:
 
 Auto = Literal["auto"]
 _BUILD = ("detector", "pyramid_channels", "representation", "regions", "proposals", "anchor_scale")
+
+
+Factor = Annotated[float, Field(ge=0, le=1_000)]
+
+
+class PartRates(Options):
+    """By what the rate of each part is multiplied. 0: it stays as it is."""
+
+    backbone: Factor = Field(1.0, description="the network that reads the picture")
+    neck: Factor = Field(1.0, description="what mixes its maps: a pyramid, or a transformer's encoder and decoder")
+    head: Factor = Field(1.0, description="what proposes and predicts boxes and classes")
 
 
 class ObjectDetection(Task):
@@ -70,6 +82,7 @@ class ObjectDetection(Task):
     regions: int = Field(128, ge=8, le=4096, description="regions of a picture that a step learns from")
     proposals: int = Field(500, ge=8, le=10_000, description="regions of a picture that training looks at")
     anchor_scale: int = Field(4, ge=1, le=32, description="side of the smallest anchor, in strides of its level")
+    parts: PartRates = Field(default_factory=PartRates, description="rates of the detector's parts; 0: it stays")
 
     @property
     def partners(self) -> int:
@@ -94,6 +107,15 @@ class ObjectDetection(Task):
         options = DetectorOptions(**{name: getattr(self, name) for name in _BUILD}) if told else None
         size = None if self.size == "auto" else self.size
         return load_detector(source, labels, seed=seed, size=size, options=options)
+
+    def rate_factors(self, pretrained: Pretrained) -> Mapping[str, float]:
+        """As `parts` says."""
+        from tunesmith.models.detectors.anatomy import find_parts
+
+        found = find_parts(pretrained.model)
+        return {
+            name: getattr(self.parts, part) for part in type(self.parts).model_fields for name in getattr(found, part)
+        }
 
     def write_companions(self, pretrained: Pretrained, folder: Path) -> None:
         """Nothing: a detector is delivered whole."""

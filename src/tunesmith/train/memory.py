@@ -13,6 +13,7 @@ import ctypes
 import gc
 import os
 import resource
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
@@ -130,3 +131,11 @@ def held_mib() -> float:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / MIB
     except OSError:  # no Linux: the peak so far is the nearest that is known
         return peak_mib()
+
+
+def shared_bytes() -> int:
+    """Bytes free where processes hand each other batches."""
+    try:
+        return shutil.disk_usage("/dev/shm").free
+    except OSError:  # a system that shares memory in another way
+        return 1 << 62
