@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,7 @@ def test_what_is_learned_beside_few_bits_is_what_is_read_and_merged(
     )
     known = json.loads((run.folder / "manifest.json").read_text())
     assert known["model"]["bits"] == bits
+    assert re.search(rf"bits\W*<b>{bits}</b>", (run.folder / "report.html").read_text(encoding="utf-8"))
     assert run.scores["after"]["loss"] < run.scores["before"]["loss"]
     held = [json.loads(line) for line in (run.folder / "predictions/test_after.jsonl").read_text().splitlines()]
     (tmp_path / "held.jsonl").write_text("".join(row["chat"] + "\n" for row in held))

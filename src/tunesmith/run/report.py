@@ -89,7 +89,10 @@ def context(facts: Facts) -> dict[str, Any]:
 def _about(facts: Facts) -> list[tuple[str, str]]:
     """Task, method and model of the run."""
     named = [(key, name_of(facts.recipe.get(key)).replace("_", " ")) for key in ("task", "method")]
-    return [(key, value) for key, value in (*named, ("model", facts.model_name)) if value]
+    told = facts.manifest.get("model")
+    bits = told.get("bits") if isinstance(told, Mapping) else None
+    named += [("model", facts.model_name), ("bits", str(bits or ""))]
+    return [(key, value) for key, value in named if value]
 
 
 def _tiles(facts: Facts) -> list[dict[str, str]]:
