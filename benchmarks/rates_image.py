@@ -8,9 +8,8 @@ A rate is written `rate` or `rate/head's rate`. Test pictures are not looked at:
 pictures, Fashion-MNIST (30 training pictures a class) on the next 30 of each class, both with ImageNet EfficientNet-
 Lite0 at 160 pixels; `resnet` is the network of `transfer_resnet.py --work FOLDER` (which must have run) on its 100
 pictures a class of new clothes, scored on the next 200 of each class, with that benchmark's settings. ImageNet's head
-knows a few of the labels by name; with --renamed (and a FILE of its own, as for
---more) it knows none. Runs that FILE has already are
-not made again.
+knows a few of the labels by name; with --renamed (and a FILE of its own, as for --more) it knows none. Runs that FILE
+has already are not made again.
 """
 
 from __future__ import annotations

@@ -123,7 +123,6 @@ class ModelSource:
 
     library: which library builds the network: transformers, timm or torchvision. architecture: its name there.
     weights: the weight file, where `path` is no folder that holds it; `drawn` where all weights come from the seed.
-    bits: of a linear layer's weights in `path`, where they were made fewer than in the files that sha256 tells of.
     """
 
     name: str
@@ -133,7 +132,6 @@ class ModelSource:
     library: str = "transformers"
     architecture: str = ""
     weights: str = ""
-    bits: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ class Method(Plugin):
     adapter: ClassVar[bool] = True
     """Whether the pretrained weights stay as they were, so that switching the method off gives the old model back."""
     beside_few_bits: ClassVar[bool] = False
-    """Whether it learns and delivers nothing of the pretrained weights, so that those may be stored in few bits."""
+    """Whether the pretrained weights may be stored in few bits: it neither changes, delivers nor reads them."""
     has_line: ClassVar[bool] = True
     """Whether a line leads from the untouched to the tuned model, so that `between` serves."""
 

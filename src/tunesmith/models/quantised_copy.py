@@ -56,7 +56,7 @@ def quantised(source: ModelSource, bits: int) -> ModelSource:
     with kept(target, f"The model in {bits} bits", is_whole=_is_whole, needed=needed) as fresh:
         if fresh is not None:
             _make(folder, fresh, bits)
-    return replace(source, path=str(target), bits=bits)
+    return replace(source, path=str(target))
 
 
 def _bytes(shape: Sequence[int], bits: int, vocabulary: Any) -> int:

@@ -55,7 +55,7 @@ def lines(facts: Facts, tuned: Mapping[str, Any]) -> str:
         told = facts.manifest.get("model") or {}
         own, bits = told.get("name", ""), told.get("bits")
         what = "the pretrained model" + (
-            f" in {bits} bits; needs bitsandbytes, which rounds as it likes" if bits else ""
+            f" in {bits} bits; needs bitsandbytes, which rounds a little otherwise" if bits else ""
         )
         base = json.dumps(str(tuned.get("base_model_name_or_path") or own))
         body += [f"base = {base}  # {what}", f"model = {load}(base, dtype=torch.float32)", ADAPTED]
